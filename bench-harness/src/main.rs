@@ -1,0 +1,3 @@
+//! The `millstream-bench` command.
+
+fn main() {}

@@ -1,0 +1,10 @@
+//! Millstream: a broker for high-volume activity streams that speaks the Kafka wire protocol.
+//!
+//! Modules, lowest first; a module may use only modules above its own line in this list
+//! (`tests/tidy.rs` checks it): `types`, `time`, `limits`; `record`; `protocol`; `config`,
+//! `metadata`; `storage`; `journal`; `log`; `partition`; `metrics`; `shard`; `handlers`; `net`;
+//! `server`. `docs/architecture.md` walks one produce and one fetch through them.
+
+pub mod limits;
+pub mod time;
+pub mod types;
