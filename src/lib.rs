@@ -5,6 +5,8 @@
 //! `metadata`; `storage`; `journal`; `log`; `partition`; `metrics`; `shard`; `handlers`; `net`;
 //! `server`. `docs/architecture.md` walks one produce and one fetch through them.
 
+pub mod journal;
 pub mod limits;
+pub mod storage;
 pub mod time;
 pub mod types;
