@@ -61,13 +61,24 @@ impl<'a> Reader<'a> {
     /// Little-endian groups of seven bits; a set high bit says that more follow.
     #[inline(always)]
     fn unsigned(&mut self, bytes_max: u32) -> Result<u64, RecordFault> {
-        // Most fields of most records fit one byte.
-        let first = self.byte()?;
-        if first < 0x80 {
-            return Ok(u64::from(first));
+        // One or two bytes hold nearly every field of small records.
+        match *self.rest {
+            [first, ref rest @ ..] if first < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(first))
+            }
+            [first, second, ref rest @ ..] if second < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(first & 0x7f) | u64::from(second) << 7)
+            }
+            _ => self.unsigned_long(bytes_max),
         }
-        let mut value = u64::from(first & 0x7f);
-        for group in 1..bytes_max {
+    }
+
+    #[inline(never)]
+    fn unsigned_long(&mut self, bytes_max: u32) -> Result<u64, RecordFault> {
+        let mut value = 0;
+        for group in 0..bytes_max {
             let byte = self.byte()?;
             value |= u64::from(byte & 0x7f) << (7 * group);
             if byte < 0x80 {
