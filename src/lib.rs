@@ -8,5 +8,6 @@
 pub mod journal;
 pub mod limits;
 pub mod storage;
+pub mod record;
 pub mod time;
 pub mod types;

@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -136,8 +137,10 @@ impl File for GlommioFile {
 }
 
 async fn lock(file: &DmaFile, path: &Path) -> io::Result<()> {
+    // SAFETY: `file` is open for as long as it is borrowed here, so the descriptor stays valid.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(file.as_raw_fd()) };
     for _ in 0..LOCK_TRIES {
-        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        match rustix::fs::flock(descriptor, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),
             Err(rustix::io::Errno::WOULDBLOCK) => glommio::timer::sleep(LOCK_RETRY).await,
             Err(error) => return Err(error.into()),
