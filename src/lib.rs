@@ -7,7 +7,10 @@
 
 pub mod journal;
 pub mod limits;
-pub mod storage;
+pub mod log;
+pub mod metadata;
+pub mod partition;
 pub mod record;
+pub mod storage;
 pub mod time;
 pub mod types;

@@ -19,3 +19,33 @@ pub const ROUND_EAGER_BYTES: usize = 256 * 1024;
 
 const _: () = assert!(ROUND_EAGER_BYTES < ROUND_BYTES_TARGET);
 const _: () = assert!(BLOCK.is_power_of_two());
+
+/// Read at once from a segment.
+pub const COLD_READ_BYTES: usize = 1024 * 1024;
+
+/// Written at once to a segment by a drain.
+pub const DRAIN_WRITE_BYTES: usize = 1024 * 1024;
+
+/// Bytes of one partition that a drain takes before it flushes the segment.
+pub const DRAIN_STEP_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Partitions drained at once.
+pub const DRAINS_AT_ONCE: usize = 4;
+
+/// Largest step in which a segment's space is reserved ahead of its drains; the first is
+/// [`RESERVE_STEP_MIN`], and each step doubles.
+pub const RESERVE_STEP_MAX: u64 = 32 * 1024 * 1024;
+
+/// First step in which a segment's space is reserved.
+pub const RESERVE_STEP_MIN: u64 = 1024 * 1024;
+
+/// Longest topic name: Kafka's own bound, which keeps partition directories within file name limits.
+pub const TOPIC_NAME_LEN_MAX: usize = 249;
+
+/// Partitions of one topic: bounds what one request can make the broker allocate.
+pub const TOPIC_PARTITIONS_MAX: i32 = 10_000;
+
+/// Partitions of the broker: bounds checkpoints and memory.
+pub const PARTITIONS_MAX: i64 = 100_000;
+
+const _: () = assert!(TOPIC_PARTITIONS_MAX as i64 <= PARTITIONS_MAX);

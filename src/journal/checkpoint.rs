@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use zerocopy::byteorder::big_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::format::Chain;
 use crate::storage::{Storage, read_file, replace_file};
 
 const MAGIC: [u8; 8] = *b"MSCHKPT1";
@@ -36,10 +37,15 @@ pub struct Loaded<T> {
     pub body: T,
 }
 
-/// Where the checkpoints of `core` are; they alternate between two names.
+/// Extension of checkpoints.
+pub const EXTENSION: &str = "checkpoint";
+
+/// Where the checkpoints of one core in one start are; they alternate between two names. Those of
+/// earlier starts stay until every core has one of its own: partitions may have moved between cores.
 #[must_use]
-pub fn path(directory: &Path, core: u16, sequence: u64) -> PathBuf {
-    directory.join(format!("{core:03}-{}.checkpoint", sequence % 2))
+pub fn path(directory: &Path, chain: Chain, sequence: u64) -> PathBuf {
+    let Chain { generation, core } = chain;
+    directory.join(format!("{generation:010}-{core:03}-{}.{EXTENSION}", sequence % 2))
 }
 
 /// Writes a checkpoint durably.

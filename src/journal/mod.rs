@@ -241,6 +241,12 @@ impl Journal {
         self.state.borrow().files.current_number()
     }
 
+    /// The number of the oldest file that is still needed.
+    #[must_use]
+    pub fn oldest_file(&self) -> FileNumber {
+        self.state.borrow().files.first_live()
+    }
+
     /// The first round of file `number`, or the next round if it holds none yet: where a chain that no
     /// longer needs older files starts.
     #[must_use]

@@ -177,8 +177,7 @@ pub fn align_down(position: u64) -> u64 {
     position - position % crate::limits::BLOCK as u64
 }
 
-/// Writes `bytes` as a whole small file: temporary name, flush, rename, directory flush. The content is
-/// padded with zeros to whole blocks, so it must say its own length.
+/// Writes `bytes` as a whole small file: temporary name, flush, rename, directory flush.
 ///
 /// # Errors
 /// Whatever the disk reports; the old file is then still in place.
@@ -191,6 +190,7 @@ pub async fn replace_file(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> i
     file.truncate(0).await?;
     let buffer = block_buffer(storage, bytes);
     file.write(buffer, 0).await?;
+    file.truncate(bytes.len() as u64).await?;
     file.flush().await?;
     file.close().await?;
     storage.rename(temporary, path).await?;

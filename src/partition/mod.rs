@@ -1,0 +1,519 @@
+//! All partitions of one core: appends into the journal, watermarks, reads, drains, checkpoints.
+//!
+//! Shard: one [`Store`] per shard owns its partitions' memory and files; nothing of it is shared.
+//! Units: offsets count records, positions and sizes bytes.
+//! Invariants: log start <= high watermark <= log end; the high watermark passes a batch, in offset
+//! order, when the class that was asked for it is reached (storage rule 7); nothing is acknowledged
+//! after the journal failed.
+//! It does not know: topics' configuration beyond what it is told, clients, other cores.
+
+mod drain;
+mod files;
+pub mod metadata_log;
+mod read;
+pub mod recovery;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::rc::{Rc, Weak};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use slab::Slab;
+
+use self::files::OpenFiles;
+pub use self::read::{Outcome, ReadError, ReadRequest, Slice};
+use crate::journal::files::FileNumber;
+use crate::journal::format::{Chain, EntryKind};
+use crate::journal::{Append, Fenced, Journal, Observer, Reach, Round, Slot, Waits};
+use crate::log::segment::directory;
+use crate::log::{Log, LogCheckpoint, LogSettings, Recovered};
+use crate::storage::Storage;
+use crate::types::{Durability, LeaderEpoch, Offset, TopicPartition};
+
+/// How a core stores.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// `log.dir`.
+    pub data: PathBuf,
+    /// Directory of journals and checkpoints.
+    pub journal_directory: PathBuf,
+    /// This core in this start.
+    pub chain: Chain,
+    /// Number of starts that followed an unclean stop: the least leader epoch of new batches (rule 6).
+    pub incarnation: LeaderEpoch,
+    /// Live journal bytes at which a drain pass starts.
+    pub drain_bytes: usize,
+    /// `log.index.interval.bytes`.
+    pub index_interval_bytes: u64,
+    /// Descriptors kept open for reads.
+    pub open_files_max: usize,
+}
+
+/// Counts of what the store did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreCounters {
+    /// Flushes of segment files.
+    pub segment_flushes: u64,
+    /// Bytes written to segment files.
+    pub segment_write_bytes: u64,
+    /// Reads of segment or old journal files.
+    pub cold_reads: u64,
+    /// Bytes of those reads.
+    pub cold_read_bytes: u64,
+    /// Record bytes copied in user space on their way out.
+    pub bytes_copied: u64,
+    /// Drain passes ended.
+    pub drain_passes: u64,
+    /// Watchers told of a moved watermark.
+    pub watchers_told: u64,
+}
+
+/// Why an append was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendError {
+    /// This core does not have the partition.
+    UnknownPartition,
+    /// The core is fenced after a failed write or flush.
+    Fenced,
+}
+
+/// An append that has its place; it is acknowledged when `sequence` reaches its class.
+#[derive(Clone, Copy, Debug)]
+pub struct Appended {
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// First readable offset of the log.
+    pub log_start: Offset,
+    /// The journal round it is in.
+    pub sequence: u64,
+}
+
+/// Where a partition stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// First readable offset.
+    pub log_start: Offset,
+    /// Exclusive bound for consumers.
+    pub high_watermark: Offset,
+    /// The next offset to assign.
+    pub end: Offset,
+    /// Epoch of the current leadership.
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// Somebody who waits for a partition's high watermark to move, as the shard numbers them.
+pub type WatchId = u64;
+
+/// Told of watchers whose partition's high watermark moved, and by how many bytes.
+pub type Watched = Box<dyn Fn(WatchId, usize)>;
+
+struct Pending {
+    sequence: u64,
+    class: Durability,
+    next_offset: Offset,
+    bytes: usize,
+}
+
+struct Partition {
+    id: TopicPartition,
+    directory: PathBuf,
+    directory_made: bool,
+    log: Log,
+    high_watermark: Offset,
+    pending: VecDeque<Pending>,
+    watchers: Vec<WatchId>,
+    /// The journal file with the oldest byte that is not drained.
+    dirty: Option<FileNumber>,
+    /// The journal file with the last remainder entry.
+    remainder: Option<FileNumber>,
+    draining: bool,
+}
+
+#[derive(Default)]
+struct State {
+    partitions: Slab<Partition>,
+    by_id: HashMap<TopicPartition, Slot>,
+    /// Partitions by the journal file with their oldest undrained byte; file 0 is all earlier starts.
+    dirty: BTreeMap<FileNumber, BTreeSet<Slot>>,
+    /// Rounds with something to be flushed, and their partitions.
+    awaiting_flush: VecDeque<(u64, Vec<Slot>)>,
+    checkpoint_sequence: u64,
+    draining: bool,
+    stopping: bool,
+}
+
+/// One core's partitions.
+pub struct Store {
+    weak: Weak<Store>,
+    storage: Rc<dyn Storage>,
+    journal: Rc<Journal>,
+    settings: StoreSettings,
+    state: RefCell<State>,
+    open_files: OpenFiles,
+    counters: Cell<StoreCounters>,
+    watched: RefCell<Option<Watched>>,
+    /// Counts drain passes; 1 more than that when earlier starts' journals are not needed any more.
+    passes: Waits,
+    recovered_drained: Waits,
+    failed: RefCell<Option<String>>,
+}
+
+/// What a core's checkpoint holds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct CoreCheckpoint {
+    /// The first journal round of this start that is still needed.
+    pub(crate) first_sequence: u64,
+    /// Rounds up to here were flushed.
+    pub(crate) flushed: u64,
+    /// The core's partitions.
+    pub(crate) partitions: Vec<(TopicPartition, LogCheckpoint)>,
+}
+
+impl Store {
+    /// A store over a fresh journal.
+    #[must_use]
+    pub fn new(storage: Rc<dyn Storage>, journal: Rc<Journal>, settings: StoreSettings) -> Rc<Store> {
+        let open_files = OpenFiles::new(Rc::clone(&storage), settings.open_files_max);
+        let store = Rc::new_cyclic(|weak| Store {
+            weak: Weak::clone(weak),
+            storage,
+            journal,
+            settings,
+            state: RefCell::default(),
+            open_files,
+            counters: Cell::default(),
+            watched: RefCell::new(None),
+            passes: Waits::default(),
+            recovered_drained: Waits::default(),
+            failed: RefCell::new(None),
+        });
+        let observer: Weak<dyn Observer> = Rc::downgrade(&store) as Weak<dyn Observer>;
+        store.journal.observe(observer);
+        store
+    }
+
+    /// Says who is told of moved watermarks.
+    pub fn on_watched(&self, watched: Watched) {
+        *self.watched.borrow_mut() = Some(watched);
+    }
+
+    /// Takes ownership of a partition: a new one, or one that was recovered. No file is made.
+    pub fn add(
+        &self,
+        id: TopicPartition,
+        topic: &str,
+        segment_bytes: u64,
+        recovered: Option<Recovered>,
+    ) {
+        let settings =
+            LogSettings { segment_bytes, index_interval_bytes: self.settings.index_interval_bytes };
+        let needs_journal = recovered.as_ref().is_some_and(Recovered::needs_journal);
+        let log = recovered.map_or_else(|| Log::new(settings), |r| r.into_log(settings));
+        let mut state = self.state.borrow_mut();
+        if state.by_id.contains_key(&id) {
+            return;
+        }
+        let entry = state.partitions.vacant_entry();
+        let slot = Slot(u32::try_from(entry.key()).unwrap_or(u32::MAX));
+        let dirty = needs_journal.then_some(FileNumber(0));
+        entry.insert(Partition {
+            id,
+            directory: directory(&self.settings.data, topic, id.partition),
+            directory_made: false,
+            high_watermark: log.end(),
+            log,
+            pending: VecDeque::new(),
+            watchers: Vec::new(),
+            dirty,
+            remainder: None,
+            draining: false,
+        });
+        state.by_id.insert(id, slot);
+        if let Some(file) = dirty {
+            state.dirty.entry(file).or_default().insert(slot);
+        }
+    }
+
+    /// Whether this core has the partition.
+    #[must_use]
+    pub fn has(&self, id: TopicPartition) -> bool {
+        self.state.borrow().by_id.contains_key(&id)
+    }
+
+    /// Gives batches their place and offsets. Whoever calls has validated them, counted their records,
+    /// and seen to it that the journal has room.
+    ///
+    /// # Errors
+    /// When the partition is not here, or nothing is taken any more.
+    pub fn append(
+        &self,
+        id: TopicPartition,
+        bytes: Bytes,
+        records: i64,
+        class: Durability,
+    ) -> Result<Appended, AppendError> {
+        if self.journal.failure().is_some() {
+            return Err(AppendError::Fenced);
+        }
+        let mut state = self.state.borrow_mut();
+        let slot = *state.by_id.get(&id).ok_or(AppendError::UnknownPartition)?;
+        let partition =
+            state.partitions.get_mut(slot.0 as usize).ok_or(AppendError::UnknownPartition)?;
+        let epoch = partition.epoch(self.settings.incarnation);
+        let len = bytes.len();
+        let plan = partition.log.append(len, records, epoch);
+        let sequence = self.journal.append(Append {
+            slot,
+            kind: EntryKind::Data,
+            class,
+            partition: id,
+            segment: plan.segment,
+            position: plan.position,
+            base_offset: plan.base_offset,
+            next_offset: plan.next_offset,
+            leader_epoch: plan.leader_epoch,
+            bytes,
+        });
+        partition.pending.push_back(Pending {
+            sequence,
+            class,
+            next_offset: plan.next_offset,
+            bytes: len,
+        });
+        Ok(Appended {
+            base_offset: plan.base_offset,
+            log_start: partition.log.log_start(),
+            sequence,
+        })
+    }
+
+    /// Waits until an append has reached its class.
+    #[must_use]
+    pub fn reach(&self, sequence: u64, class: Durability) -> Reach {
+        self.journal.reach(sequence, class)
+    }
+
+    /// Waits until the journal has room for another append.
+    ///
+    /// # Errors
+    /// [`Fenced`] when the core has failed.
+    pub async fn room(&self) -> Result<(), Fenced> {
+        if self.journal.has_room() {
+            return Ok(());
+        }
+        self.drain_if_needed();
+        self.journal.room().await
+    }
+
+    /// Where a partition stands.
+    #[must_use]
+    pub fn position(&self, id: TopicPartition) -> Option<Position> {
+        let state = self.state.borrow();
+        let slot = state.by_id.get(&id)?;
+        let partition = state.partitions.get(slot.0 as usize)?;
+        Some(Position {
+            log_start: partition.log.log_start(),
+            high_watermark: partition.high_watermark,
+            end: partition.log.end(),
+            leader_epoch: partition.epoch(self.settings.incarnation),
+        })
+    }
+
+    /// Has `watcher` told, each time, when the partition's high watermark moves.
+    pub fn watch(&self, id: TopicPartition, watcher: WatchId) {
+        self.with(id, |p| p.watchers.push(watcher));
+    }
+
+    /// Ends a watch.
+    pub fn unwatch(&self, id: TopicPartition, watcher: WatchId) {
+        self.with(id, |p| p.watchers.retain(|w| *w != watcher));
+    }
+
+    fn with<T>(&self, id: TopicPartition, work: impl FnOnce(&mut Partition) -> T) -> Option<T> {
+        let mut state = self.state.borrow_mut();
+        let slot = *state.by_id.get(&id)?;
+        state.partitions.get_mut(slot.0 as usize).map(work)
+    }
+
+    /// The journal, for its counters and its clock tick.
+    #[must_use]
+    pub fn journal(&self) -> &Rc<Journal> {
+        &self.journal
+    }
+
+    /// What the store did so far.
+    #[must_use]
+    pub fn counters(&self) -> StoreCounters {
+        self.counters.get()
+    }
+
+    /// Notes record bytes copied in user space on their way out.
+    pub fn count_copied(&self, bytes: usize) {
+        self.count(|c| c.bytes_copied += bytes as u64);
+    }
+
+    fn count(&self, change: impl FnOnce(&mut StoreCounters)) {
+        let mut counters = self.counters.get();
+        change(&mut counters);
+        self.counters.set(counters);
+    }
+
+    /// Why the core is fenced, if it is.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.failed.borrow().clone()
+    }
+
+    /// Waits until no journal of an earlier start is needed by this core's partitions, and a durable
+    /// checkpoint says so.
+    ///
+    /// # Errors
+    /// [`Fenced`] when the core has failed.
+    pub async fn recovered_drained(&self) -> Result<(), Fenced> {
+        self.start_pass();
+        self.recovered_drained.reach(1).await
+    }
+
+    /// Ends the rounds, flushes, writes the checkpoint (storage rule 20). Whoever calls has stopped the
+    /// appends.
+    ///
+    /// # Errors
+    /// When the disk failed before or during it.
+    pub async fn stop(&self) -> io::Result<()> {
+        self.state.borrow_mut().stopping = true;
+        let fenced = |_: Fenced| io::Error::other("the core is fenced");
+        self.journal.quiesce().await.map_err(fenced)?;
+        loop {
+            let pass = {
+                let state = self.state.borrow();
+                state.draining.then(|| self.passes.reach(self.passes.reached() + 1))
+            };
+            match pass {
+                Some(pass) => pass.await.map_err(fenced)?,
+                None => break,
+            }
+        }
+        self.journal.quiesce().await.map_err(fenced)?;
+        self.save_checkpoint().await?;
+        self.open_files.close_all().await
+    }
+
+    fn advance(&self, slots: impl Iterator<Item = Slot>, written: u64, flushed: u64) {
+        let mut told = Vec::new();
+        {
+            let mut state = self.state.borrow_mut();
+            for slot in slots {
+                let Some(partition) = state.partitions.get_mut(slot.0 as usize) else { continue };
+                let bytes = partition.advance(written, flushed);
+                if bytes > 0 {
+                    told.extend(partition.watchers.iter().map(|w| (*w, bytes)));
+                }
+            }
+        }
+        if told.is_empty() {
+            return;
+        }
+        self.count(|c| c.watchers_told += told.len() as u64);
+        if let Some(watched) = &*self.watched.borrow() {
+            for (watcher, bytes) in told {
+                watched(watcher, bytes);
+            }
+        }
+    }
+}
+
+impl Partition {
+    fn epoch(&self, incarnation: LeaderEpoch) -> LeaderEpoch {
+        self.log.last_epoch().map_or(incarnation, |last| last.max(incarnation))
+    }
+
+    /// Moves the high watermark as far as it goes; returns the bytes it passed.
+    fn advance(&mut self, written: u64, flushed: u64) -> usize {
+        let mut bytes = 0;
+        while let Some(first) = self.pending.front() {
+            let reached = match first.class {
+                Durability::Received | Durability::Written => first.sequence <= written,
+                Durability::Flushed => first.sequence <= flushed,
+            };
+            if !reached {
+                break;
+            }
+            debug_assert!(self.high_watermark <= first.next_offset);
+            self.high_watermark = first.next_offset;
+            bytes += first.bytes;
+            self.pending.pop_front();
+        }
+        debug_assert!(self.high_watermark <= self.log.end());
+        bytes
+    }
+}
+
+impl Observer for Store {
+    fn placed(&self, round: &Round) {
+        let mut state = self.state.borrow_mut();
+        let State { partitions, dirty, .. } = &mut *state;
+        for placed in &round.placed {
+            let Some(partition) = partitions.get_mut(placed.slot.0 as usize) else { continue };
+            if partition.id != placed.entry.partition {
+                // Deleted meanwhile, and its number is another's now.
+                continue;
+            }
+            match placed.entry.kind {
+                EntryKind::Data => {
+                    partition.log.placed(round, &placed.entry);
+                    if partition.dirty.is_none() {
+                        partition.dirty = Some(round.file);
+                        dirty.entry(round.file).or_default().insert(placed.slot);
+                    }
+                }
+                EntryKind::Remainder => partition.remainder = Some(round.file),
+            }
+        }
+    }
+
+    fn written(&self, sequence: u64, rounds: &[Rc<Round>]) {
+        let flushed = self.journal.flushed();
+        for round in rounds {
+            let flush = round.placed.iter().any(|p| p.entry.class == Durability::Flushed);
+            if flush {
+                let slots = round.placed.iter().map(|p| p.slot).collect();
+                self.state.borrow_mut().awaiting_flush.push_back((round.sequence, slots));
+            }
+            self.advance(round.placed.iter().map(|p| p.slot), sequence, flushed);
+        }
+        self.drain_if_needed();
+    }
+
+    fn flushed(&self, sequence: u64) {
+        let written = self.journal.written();
+        loop {
+            let next = {
+                let mut state = self.state.borrow_mut();
+                match state.awaiting_flush.front() {
+                    Some((first, _)) if *first <= sequence => state.awaiting_flush.pop_front(),
+                    _ => None,
+                }
+            };
+            let Some((_, slots)) = next else { break };
+            self.advance(slots.into_iter(), written, sequence);
+        }
+    }
+
+    fn released(&self, round: &Round) {
+        let mut state = self.state.borrow_mut();
+        for placed in &round.placed {
+            if let Some(partition) = state.partitions.get_mut(placed.slot.0 as usize) {
+                partition.log.released(round.sequence);
+            }
+        }
+    }
+
+    fn fenced(&self, error: &io::Error) {
+        self.failed.borrow_mut().get_or_insert_with(|| error.to_string());
+        self.passes.fence();
+        self.recovered_drained.fence();
+    }
+}

@@ -1,0 +1,496 @@
+//! The storage engine on a disk that loses power, from thousands of seeds (storage section 9).
+//!
+//! Each seed builds a broker of one to three cores on the simulated disk, appends and reads at random,
+//! kills it or cuts its power at a random step (recovery included), starts it again with another number
+//! of cores, and checks what every acknowledgement promised. `MILLSTREAM_SIM_SEED=<n>` replays one seed,
+//! `MILLSTREAM_SIM_SEEDS=<n>` sets how many run.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream::journal::format::Chain;
+use millstream::journal::{Journal, JournalSettings};
+use millstream::metadata::MetadataRecord;
+use millstream::partition::recovery::{self, Directories, Recovery};
+use millstream::partition::{ReadError, ReadRequest, Store, StoreSettings};
+use millstream::record::{BatchBuilder, batches};
+use millstream::storage::Storage;
+use millstream::storage::sim::{Crash, Faults, SimStorage};
+use millstream::time::{Monotonic, Timestamp};
+use millstream::types::{Durability, LeaderEpoch, Offset, TopicId, TopicPartition, Uuid};
+
+type Failure = Box<dyn Error>;
+
+const PARTITIONS: u64 = 5;
+const ROUNDS: u64 = 5;
+const STEPS_MAX: u64 = 200_000;
+
+/// One batch as it was sent.
+#[derive(Clone)]
+struct Sent {
+    base: Offset,
+    next: Offset,
+    class: Durability,
+    /// Everything after base offset, length and epoch: what no broker may change.
+    content: Bytes,
+    acked: Rc<Cell<bool>>,
+}
+
+#[derive(Default)]
+struct Model {
+    sent: BTreeMap<TopicPartition, Vec<Sent>>,
+    /// What was served: no offset may have two contents under one epoch.
+    served: BTreeMap<(TopicPartition, Offset, LeaderEpoch), Bytes>,
+    /// Highest watermark seen since the last power cut.
+    watermark: BTreeMap<TopicPartition, Offset>,
+    acked: u64,
+    served_batches: u64,
+}
+
+struct Broker {
+    stores: Vec<Rc<Store>>,
+    recovery: Rc<RefCell<Recovery>>,
+}
+
+fn topic() -> TopicId {
+    TopicId(Uuid::from_u128(7))
+}
+
+fn partition(index: u64) -> TopicPartition {
+    TopicPartition { topic: topic(), partition: index as i32 }
+}
+
+fn directories() -> Directories {
+    Directories { data: PathBuf::from("/data"), journal: PathBuf::from("/data/journal") }
+}
+
+async fn boot(sim: SimStorage, cores: u16, salt: u32, small: bool) -> Result<Broker, String> {
+    let storage: Rc<dyn Storage> = Rc::new(sim);
+    let directories = directories();
+    let mut recovery = recovery::recover(Rc::clone(&storage), &directories, cores, salt)
+        .await
+        .map_err(|e| e.to_string())?;
+    if recovery.metadata.image().by_id(topic()).is_none() {
+        let record = recovery
+            .metadata
+            .create_topic("t", topic(), PARTITIONS as i32, Vec::new())
+            .map_err(|e| format!("{e:?}"))?;
+        recovery
+            .metadata_log
+            .append(std::slice::from_ref(&record))
+            .await
+            .map_err(|e| e.to_string())?;
+        recovery.metadata.replay(&record);
+    }
+    let start = recovery.metadata.last_start().clone();
+    let mut stores = Vec::new();
+    for core in 0..cores {
+        let journal = Journal::open(
+            Rc::clone(&storage),
+            JournalSettings {
+                directory: directories.journal.clone(),
+                chain: Chain { generation: start.generation, core },
+                salt: start.salt,
+                ring_bytes: if small { 96 * 1024 } else { 1024 * 1024 },
+                file_bytes: 24 * 1024,
+                first_file_bytes: 8 * 1024,
+                flush_interval: Duration::from_millis(100),
+            },
+        )
+        .await
+        .map_err(|e| e.to_string())?;
+        let store = Store::new(
+            Rc::clone(&storage),
+            journal,
+            StoreSettings {
+                data: directories.data.clone(),
+                journal_directory: directories.journal.clone(),
+                chain: Chain { generation: start.generation, core },
+                incarnation: LeaderEpoch(start.incarnation),
+                drain_bytes: 32 * 1024,
+                index_interval_bytes: 256,
+                open_files_max: 3,
+            },
+        );
+        stores.push(store);
+    }
+    let mut logs = std::mem::take(&mut recovery.logs);
+    for index in 0..PARTITIONS {
+        let id = partition(index);
+        let owner = (index % u64::from(cores)) as usize;
+        let segment_bytes = 10_000 + index * 7_000;
+        stores[owner].add(id, "t", segment_bytes, logs.remove(&id));
+    }
+    Ok(Broker { stores, recovery: Rc::new(RefCell::new(recovery)) })
+}
+
+impl Broker {
+    fn owner(&self, index: u64) -> &Rc<Store> {
+        &self.stores[(index % self.stores.len() as u64) as usize]
+    }
+
+    /// Once every core has drained what it recovered, the journals of earlier starts go.
+    fn drop_old_journals(&self, sim: &SimStorage) {
+        let stores = self.stores.clone();
+        let recovery = Rc::clone(&self.recovery);
+        let storage: Rc<dyn Storage> = Rc::new(sim.clone());
+        sim.spawn(Box::pin(async move {
+            for store in &stores {
+                if store.recovered_drained().await.is_err() {
+                    return;
+                }
+            }
+            let generation = recovery.borrow().metadata.last_start().generation;
+            let record = MetadataRecord::OldJournalsDropped { generation };
+            let Ok(mut taken) = recovery.try_borrow_mut() else { return };
+            // The log has one writer at a time here; the borrow is held on purpose.
+            let appended = taken.metadata_log.append(&[record]).await;
+            drop(taken);
+            if appended.is_ok() {
+                let directory = directories().journal;
+                drop(recovery::remove_old_journals(&*storage, &directory, generation).await);
+            }
+        }));
+    }
+}
+
+fn batch(sim: &SimStorage, id: u64) -> (Vec<u8>, i64) {
+    let records = 1 + sim.choose(4);
+    let mut builder = BatchBuilder::new();
+    for record in 0..records {
+        let len = match sim.choose(10) {
+            0 => sim.choose(9_000),
+            _ => sim.choose(400),
+        } as usize;
+        let mut value = format!("{id}.{record}.").into_bytes();
+        value.resize(value.len() + len, b'x');
+        // Now and then a record that looks like a round or a batch of another journal.
+        if sim.choose(8) == 0 {
+            value.extend_from_slice(b"MSROUND1");
+            value.resize(value.len() + 200, 1);
+        }
+        builder.record(Timestamp(id as i64), None, Some(&value));
+    }
+    (builder.build().unwrap_or_default(), records as i64)
+}
+
+struct Run {
+    sim: SimStorage,
+    model: Rc<RefCell<Model>>,
+    next_id: u64,
+}
+
+impl Run {
+    fn append(&mut self, broker: &Broker) {
+        let index = self.sim.choose(PARTITIONS);
+        let store = Rc::clone(broker.owner(index));
+        if !store.journal().has_room() {
+            return;
+        }
+        let (bytes, records) = batch(&self.sim, self.next_id);
+        self.next_id += 1;
+        let class = match self.sim.choose(4) {
+            0 | 1 => Durability::Written,
+            2 => Durability::Flushed,
+            _ => Durability::Received,
+        };
+        let content = Bytes::copy_from_slice(&bytes[16..]);
+        let id = partition(index);
+        let Ok(appended) = store.append(id, Bytes::from(bytes), records, class) else { return };
+        let sent = Sent {
+            base: appended.base_offset,
+            next: appended.base_offset.plus(records),
+            class,
+            content,
+            acked: Rc::new(Cell::new(false)),
+        };
+        let acked = Rc::clone(&sent.acked);
+        let mut model = self.model.borrow_mut();
+        let log = model.sent.entry(id).or_default();
+        log.retain(|s| s.base < sent.base);
+        log.push(sent);
+        let counted = Rc::clone(&self.model);
+        let sim = self.sim.clone();
+        sim.spawn(Box::pin(async move {
+            if store.reach(appended.sequence, class).await.is_ok() {
+                acked.set(true);
+                counted.borrow_mut().acked += 1;
+            }
+        }));
+    }
+
+    fn read(&self, broker: &Broker) {
+        let index = self.sim.choose(PARTITIONS);
+        let id = partition(index);
+        let store = Rc::clone(broker.owner(index));
+        let Some(position) = store.position(id) else { return };
+        let offset = Offset(self.sim.choose(position.high_watermark.0 as u64 + 1) as i64);
+        let max_bytes = 1 + self.sim.choose(40_000) as usize;
+        let model = Rc::clone(&self.model);
+        self.sim.spawn(Box::pin(async move {
+            let request = ReadRequest { partition: id, offset, max_bytes };
+            let read = store.read(&request).await;
+            let mut model = model.borrow_mut();
+            if let Err(error) = take_served(&mut model, id, offset, read) {
+                // A fenced core may fail to read; everything else is a defect.
+                assert!(store.failure().is_some(), "{error}");
+            }
+        }));
+    }
+}
+
+/// Checks what a read returned against what was sent; returns where it ended.
+fn take_served(
+    model: &mut Model,
+    id: TopicPartition,
+    offset: Offset,
+    read: Result<millstream::partition::Outcome, ReadError>,
+) -> Result<Offset, String> {
+    let outcome = read.map_err(|e| format!("{id}: read at {offset}: {e:?}"))?;
+    let mut expected = None;
+    for slice in &outcome.slices {
+        for batch in batches(slice.bytes()) {
+            let batch = batch.map_err(|e| format!("{id}: not a batch: {e:?}"))?;
+            let header = batch.header();
+            if !batch.crc_valid() {
+                return Err(format!("{id}: wrong CRC at {}", header.base_offset()));
+            }
+            let starts = match expected {
+                None => header.base_offset() <= offset && offset < header.next_offset(),
+                Some(expected) => header.base_offset() == expected,
+            };
+            if !starts || header.next_offset() > outcome.high_watermark {
+                return Err(format!(
+                    "{id}: batch {}..{} after {expected:?}, asked for {offset}, watermark {}",
+                    header.base_offset(),
+                    header.next_offset(),
+                    outcome.high_watermark
+                ));
+            }
+            expected = Some(header.next_offset());
+            let content = Bytes::copy_from_slice(&batch.bytes()[16..]);
+            let sent = model.sent.get(&id).and_then(|log| {
+                log.iter().find(|s| s.base == header.base_offset() && s.content == content)
+            });
+            if sent.is_none() {
+                return Err(format!("{id}: offset {} was never sent so", header.base_offset()));
+            }
+            let key = (id, header.base_offset(), header.partition_leader_epoch());
+            let before = model.served.insert(key, content.clone());
+            if before.is_some_and(|before| before != content) {
+                return Err(format!("{id}: two contents at {key:?}"));
+            }
+            model.served_batches += 1;
+        }
+    }
+    if expected.is_none() && offset < outcome.high_watermark {
+        return Err(format!("{id}: nothing at {offset} below {}", outcome.high_watermark));
+    }
+    let seen = model.watermark.entry(id).or_default();
+    *seen = (*seen).max(outcome.high_watermark);
+    Ok(expected.unwrap_or(offset))
+}
+
+/// Reads everything and checks every promise.
+async fn check(broker: Rc<Broker>, model: Rc<RefCell<Model>>, crash: Option<Crash>) {
+    for index in 0..PARTITIONS {
+        let id = partition(index);
+        let store = broker.owner(index);
+        let Some(position) = store.position(id) else { panic!("{id} is gone") };
+        assert_eq!(position.high_watermark, position.end, "{id}: recovered but not readable");
+        {
+            let mut model = model.borrow_mut();
+            if crash != Some(Crash::Power) {
+                let seen = model.watermark.get(&id).copied().unwrap_or_default();
+                assert!(position.end >= seen, "{id}: watermark {seen} went back to {}", position.end);
+            }
+            let log = model.sent.entry(id).or_default();
+            for sent in log.iter().filter(|s| s.acked.get()) {
+                let promised = match crash {
+                    None | Some(Crash::Kill) => sent.class >= Durability::Written,
+                    Some(Crash::Power) => sent.class >= Durability::Flushed,
+                };
+                assert!(
+                    !promised || sent.next <= position.end,
+                    "{id}: acked {}..{} ({:?}) lost by {crash:?}, log ends at {}",
+                    sent.base,
+                    sent.next,
+                    sent.class,
+                    position.end
+                );
+            }
+            log.retain(|s| s.next <= position.end);
+            model.watermark.insert(id, position.end);
+        }
+        let mut offset = Offset::ZERO;
+        while offset < position.end {
+            let request = ReadRequest { partition: id, offset, max_bytes: 30_000 };
+            let read = store.read(&request).await;
+            match take_served(&mut model.borrow_mut(), id, offset, read) {
+                Ok(next) => offset = next,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+/// Runs one seed and returns its trace and what it did.
+fn run(seed: u64) -> Result<(u32, u64, u64), Failure> {
+    let sim = SimStorage::new(seed);
+    let model = Rc::new(RefCell::new(Model::default()));
+    let mut run = Run { sim: sim.clone(), model: Rc::clone(&model), next_id: 1 };
+    let mut last_crash = None;
+    let small = sim.choose(3) != 0;
+    for round in 0..ROUNDS {
+        // Start, and die in the middle of it now and then.
+        let broker = loop {
+            let cores = 1 + sim.choose(3) as u16;
+            let salt = sim.choose(u64::from(u32::MAX)) as u32;
+            let slot: Rc<RefCell<Option<Result<Broker, String>>>> = Rc::default();
+            let filled = Rc::clone(&slot);
+            let disk = sim.clone();
+            sim.spawn(Box::pin(async move {
+                let booted = boot(disk, cores, salt, small).await;
+                *filled.borrow_mut() = Some(booted);
+            }));
+            let steps = if sim.choose(3) == 0 { sim.choose(400) } else { STEPS_MAX };
+            let watched = Rc::clone(&slot);
+            sim.run_until(steps, || watched.borrow().is_some());
+            let booted = slot.borrow_mut().take();
+            match booted {
+                Some(booted) => break Rc::new(booted?),
+                None if steps == STEPS_MAX => return Err("a start does not end".into()),
+                None => {
+                    let crash = if sim.choose(2) == 0 { Crash::Kill } else { Crash::Power };
+                    sim.crash(crash);
+                    if crash == Crash::Power {
+                        last_crash = Some(Crash::Power);
+                    }
+                }
+            }
+        };
+        sim.block_on(STEPS_MAX, check(Rc::clone(&broker), Rc::clone(&model), last_crash))
+            .ok_or("the check after a start does not end")?;
+        if sim.choose(4) != 0 {
+            broker.drop_old_journals(&sim);
+        }
+        if sim.choose(6) == 0 {
+            sim.set_faults(Faults { fail: 200 });
+        }
+        let operations = 20 + sim.choose(if small { 250 } else { 120 });
+        let mut now = 0;
+        for _ in 0..operations {
+            match sim.choose(10) {
+                0..=5 => run.append(&broker),
+                6 | 7 => run.read(&broker),
+                8 => {
+                    now += sim.choose(200_000_000);
+                    for store in &broker.stores {
+                        store.journal().tick(Monotonic(now));
+                    }
+                }
+                _ => {}
+            }
+            for _ in 0..sim.choose(60) {
+                sim.step();
+            }
+        }
+        let fenced = broker.stores.iter().any(|s| s.failure().is_some());
+        if fenced {
+            // Nothing is acknowledged after a failure: whatever else runs, the acks stand still.
+            let before = model.borrow().acked;
+            let healthy = broker.stores.iter().any(|s| s.failure().is_none());
+            sim.run_until(20_000, || false);
+            assert!(healthy || model.borrow().acked == before, "acked after a failed write");
+        }
+        sim.set_faults(Faults::default());
+        let clean = !fenced && sim.choose(4) == 0;
+        if clean {
+            let stopping = Rc::clone(&broker);
+            let stopped = sim.block_on(STEPS_MAX, async move {
+                for store in &stopping.stores {
+                    if store.stop().await.is_err() {
+                        return false;
+                    }
+                }
+                let mut recovery = match stopping.recovery.try_borrow_mut() {
+                    Ok(recovery) => recovery,
+                    Err(_) => return false,
+                };
+                let generation = recovery.metadata.last_start().generation;
+                let stop = MetadataRecord::CleanStop { generation };
+                recovery.metadata_log.append(&[stop]).await.is_ok()
+            });
+            let clean = stopped.ok_or("a clean stop does not end")?;
+            sim.crash(if clean && sim.choose(2) == 0 { Crash::Power } else { Crash::Kill });
+            // A clean stop promises everything, even if the power goes right after it.
+            last_crash = if clean { None } else { Some(Crash::Kill) };
+        } else {
+            let crash = if sim.choose(2) == 0 { Crash::Kill } else { Crash::Power };
+            sim.crash(crash);
+            last_crash = Some(crash);
+        }
+        drop(broker);
+        if round + 1 == ROUNDS {
+            break;
+        }
+    }
+    let model = model.borrow();
+    Ok((sim.trace(), model.acked, model.served_batches))
+}
+
+fn seeds() -> (u64, u64) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
+    match number("MILLSTREAM_SIM_SEED") {
+        Some(seed) => (seed, 1),
+        None => (0, number("MILLSTREAM_SIM_SEEDS").unwrap_or(2_000)),
+    }
+}
+
+/// Runs seeds `first`, `first + 2`, ...: two tests share them out over two threads.
+fn run_half(half: u64) -> Result<(), Failure> {
+    let (first, count) = seeds();
+    let (mut acked, mut served) = (0, 0);
+    let mut traces = BTreeSet::new();
+    for seed in (first..first + count).filter(|s| s % 2 == half) {
+        let outcome = std::panic::catch_unwind(|| run(seed).map_err(|e| e.to_string()));
+        match outcome {
+            Ok(Ok((trace, a, s))) => {
+                traces.insert(trace);
+                acked += a;
+                served += s;
+            }
+            Ok(Err(error)) => return Err(format!("seed {seed}: {error}").into()),
+            Err(_) => return Err(format!("seed {seed}: see the panic above").into()),
+        }
+    }
+    println!("{} traces, {acked} acks kept, {served} batches served", traces.len());
+    if count > 100 {
+        assert!(acked > count * 20, "the seeds hardly append: {acked}");
+        assert!(served > count * 20, "the seeds hardly read: {served}");
+    }
+    Ok(())
+}
+
+#[test]
+fn no_acked_record_is_lost_even_seeds() -> Result<(), Failure> {
+    run_half(0)
+}
+
+#[test]
+fn no_acked_record_is_lost_odd_seeds() -> Result<(), Failure> {
+    run_half(1)
+}
+
+#[test]
+fn the_same_seed_twice_gives_the_same_trace() -> Result<(), Failure> {
+    for seed in 0..20 {
+        assert_eq!(run(seed)?.0, run(seed)?.0, "seed {seed}");
+    }
+    Ok(())
+}
