@@ -235,8 +235,12 @@ macro_rules! apis {
 apis! {
     Produce = 0, 3..=13, flexible 9 advertised 0, ProduceRequest, ProduceResponse;
     Fetch = 1, 4..=18, flexible 12, FetchRequest, FetchResponse;
+    ListOffsets = 2, 1..=11, flexible 6, ListOffsetsRequest, ListOffsetsResponse;
     Metadata = 3, 0..=13, flexible 9, MetadataRequest, MetadataResponse;
     ApiVersions = 18, 0..=4, flexible 3, ApiVersionsRequest, ApiVersionsResponse;
+    CreateTopics = 19, 2..=7, flexible 5, CreateTopicsRequest, CreateTopicsResponse;
+    DeleteTopics = 20, 1..=6, flexible 4, DeleteTopicsRequest, DeleteTopicsResponse;
+    DescribeCluster = 60, 0..=2, flexible 0, DescribeClusterRequest, DescribeClusterResponse;
 }
 
 impl ApiKey {

@@ -19,12 +19,13 @@ impl fmt::Display for UnknownErrorCode {
 impl std::error::Error for UnknownErrorCode {}
 
 macro_rules! error_codes {
-    ($($name:ident = $number:literal, $message:literal;)+) => {
+    ($($(#[$attribute:meta])* $name:ident = $number:literal, $message:literal;)+) => {
         /// An error code: Kafka's names, from its class `Errors`.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(i16)]
         pub enum ErrorCode {
             $(
+                $(#[$attribute])*
                 #[doc = concat!("Code ", stringify!($number), ": ", $message, ".")]
                 $name = $number,
             )+
@@ -66,7 +67,7 @@ macro_rules! error_codes {
 
 error_codes! {
     UnknownServerError = -1, "something unexpected went wrong in the broker";
-    None = 0, "no error";
+    #[default] None = 0, "no error";
     OffsetOutOfRange = 1, "the log does not reach from or to this offset";
     CorruptMessage = 2, "the record batch fails its checksum or is not well-formed";
     UnknownTopicOrPartition = 3, "this broker has no such topic or partition";
@@ -200,12 +201,6 @@ error_codes! {
     StreamsInvalidTopologyEpoch = 131, "the streams topology's epoch is not allowed";
     StreamsTopologyFenced = 132, "the streams topology's epoch is old";
     ShareSessionLimitReached = 133, "the broker has as many share sessions as it may";
-}
-
-impl Default for ErrorCode {
-    fn default() -> ErrorCode {
-        ErrorCode::None
-    }
 }
 
 impl fmt::Display for ErrorCode {

@@ -135,8 +135,9 @@ mod tests {
         let text = StrBytes::try_from(Bytes::from("zażółć")).unwrap();
         assert_eq!(text, "zażółć");
         assert_eq!(text.len(), 10);
-        assert!(StrBytes::from("a") < StrBytes::from("b".to_owned()));
-        assert!(HashSet::from([text]).contains("zażółć"));
+        let later = StrBytes::from("żaba".to_owned());
+        assert!(text < later);
+        assert!(HashSet::from([text, later]).contains("zażółć"));
         assert_eq!(
             StrBytes::try_from(Bytes::from_static(&[0xc3]))
                 .unwrap_err()
