@@ -6,12 +6,14 @@
 use bytes::{Buf, Bytes};
 
 use super::wire::{DecodeCause, DecodeError, Version};
-use crate::limits::TAGGED_FIELDS_MAX;
+use crate::limits::{DECODED_BYTES_BASE, DECODED_BYTES_PER_FRAME_BYTE, TAGGED_FIELDS_MAX};
 
 /// Reads a frame from front to back; every read is checked against the bytes that remain.
 #[derive(Debug)]
 pub struct Reader {
     input: Bytes,
+    /// What arrays may still take in memory.
+    budget: usize,
 }
 
 macro_rules! fixed_width {
@@ -31,7 +33,8 @@ impl Reader {
     /// A reader at the start of `input`.
     #[must_use]
     pub fn new(input: Bytes) -> Reader {
-        Reader { input }
+        let budget = DECODED_BYTES_BASE + DECODED_BYTES_PER_FRAME_BYTE.saturating_mul(input.len());
+        Reader { input, budget }
     }
 
     fixed_width!(u8 try_get_u8, i8 try_get_i8, i16 try_get_i16, i32 try_get_i32, i64 try_get_i64, u128 try_get_u128);
@@ -111,6 +114,34 @@ impl Reader {
             .and_then(|length| usize::try_from(length).ok()))
     }
 
+    /// Reads the count of an array of `T`, whose elements take `min_size` bytes or more; `None` is null.
+    ///
+    /// # Errors
+    /// The rest of the frame cannot hold as many, or memory may not.
+    pub fn count<T>(
+        &mut self,
+        version: Version,
+        min_size: usize,
+    ) -> Result<Option<usize>, DecodeError> {
+        let Some(count) = self.length(version)? else {
+            return Ok(None);
+        };
+        let remaining = self.remaining();
+        if count > remaining / min_size.max(1) {
+            return Err(DecodeCause::CountTooLarge { count, remaining }.into());
+        }
+        match self
+            .budget
+            .checked_sub(count.saturating_mul(size_of::<T>()))
+        {
+            None => Err(DecodeCause::TooManyElements { count }.into()),
+            Some(budget) => {
+                self.budget = budget;
+                Ok(Some(count))
+            }
+        }
+    }
+
     /// Reads a struct's tagged fields. `known` gets each tag with a reader of exactly its bytes and says
     /// whether it knows the tag; the others are skipped without being stored.
     ///
@@ -127,12 +158,16 @@ impl Reader {
         for _ in 0..count {
             let tag = self.unsigned_varint()?;
             let len = usize::try_from(self.unsigned_varint()?).unwrap_or(usize::MAX);
-            let mut field = Reader::new(self.take(len)?);
+            let mut field = Reader {
+                input: self.take(len)?,
+                budget: self.budget,
+            };
             let unread = if known(tag, &mut field)? {
                 field.remaining()
             } else {
                 0
             };
+            self.budget = field.budget;
             if unread > 0 {
                 return Err(DecodeCause::TaggedFieldSize { tag, unread }.into());
             }
@@ -193,6 +228,20 @@ mod tests {
                 "{bytes:?}"
             );
         }
+    }
+
+    #[test]
+    fn arrays_share_the_frames_budget() {
+        let version = Version {
+            number: 0,
+            flexible: false,
+        };
+        // A count of 32,768 elements of 32 bytes takes the whole base.
+        let mut input = reader(&[&[0, 0, 0x80, 0][..], &[0, 0, 0x80, 0], &[0; 40_000]].concat());
+        input.budget = DECODED_BYTES_BASE;
+        assert_eq!(input.count::<[u8; 32]>(version, 1), Ok(Some(32_768)));
+        let error = input.count::<[u8; 32]>(version, 1).unwrap_err();
+        assert_eq!(error.cause, DecodeCause::TooManyElements { count: 32_768 });
     }
 
     #[test]

@@ -50,6 +50,11 @@ pub enum DecodeCause {
         /// Bytes left in the frame.
         remaining: usize,
     },
+    /// More array elements than one frame may become in memory ([`crate::limits::DECODED_BYTES_BASE`]).
+    TooManyElements {
+        /// The elements announced by the array that went beyond.
+        count: usize,
+    },
     /// Null where the version does not allow it.
     UnexpectedNull,
     /// A string that is not UTF-8.
@@ -109,6 +114,12 @@ impl fmt::Display for DecodeError {
                 write!(
                     f,
                     "{field}: {count} elements cannot fit in {remaining} bytes"
+                )
+            }
+            DecodeCause::TooManyElements { count } => {
+                write!(
+                    f,
+                    "{field}: {count} elements are too many for a frame of this size"
                 )
             }
             DecodeCause::UnexpectedNull => {
@@ -394,16 +405,13 @@ impl<T: Field> Nullable for Vec<T> {
     }
 
     fn read(reader: &mut Reader, version: Version) -> Result<Option<Self>, DecodeError> {
-        let Some(count) = reader.length(version)? else {
+        let Some(count) = reader.count::<T>(version, T::min_size(version))? else {
             return Ok(None);
         };
-        let remaining = reader.remaining();
-        if count > remaining / T::min_size(version).max(1) {
-            return Err(DecodeCause::CountTooLarge { count, remaining }.into());
-        }
         // A count that fits may still lie about what follows, and an element is larger in memory than on
         // the wire: reserve no more than the frame's own size and grow as elements really arrive.
-        let mut elements = Vec::with_capacity(count.min(remaining / size_of::<T>().max(1)));
+        let mut elements =
+            Vec::with_capacity(count.min(reader.remaining() / size_of::<T>().max(1)));
         for _ in 0..count {
             elements.push(T::decode_field(reader, version, false)?);
         }
