@@ -2,9 +2,10 @@
 //!
 //! Version ranges are Kafka 4.3's. To add an API: its file in `messages`, its handler, a line here.
 
+use super::failure::{DecodeError, EncodeError};
 use super::messages::*;
 use super::reader::Reader;
-use super::wire::{DecodeError, EncodeError, Version};
+use super::wire::Version;
 use super::writer::Writer;
 
 /// What the broker serves of one API.

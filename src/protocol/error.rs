@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use super::failure::{DecodeError, EncodeError};
 use super::reader::Reader;
-use super::wire::{DecodeError, EncodeError, Field, Version};
+use super::wire::{Field, Version};
 use super::writer::Writer;
 
 /// A number that no error code has.

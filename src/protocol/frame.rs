@@ -7,10 +7,11 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::api::{ApiKey, ApiRequest, ApiResponse, Request, Response};
+use super::failure::{DecodeError, EncodeError};
 use super::header::{RequestHeader, RequestHeaderStart, ResponseHeader};
 use super::reader::Reader;
 use super::string::StrBytes;
-use super::wire::{DecodeError, EncodeError, Version};
+use super::wire::Version;
 use super::writer::{Frame, Writer};
 
 /// Room for a frame's own bytes to begin with: the responses of the hot path fit.
@@ -158,8 +159,8 @@ pub fn decode_response<R: ApiResponse>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::failure::DecodeCause;
     use super::super::messages::{ApiVersionsRequest, ApiVersionsResponse};
-    use super::super::wire::DecodeCause;
     use super::*;
 
     fn request(bytes: &[u8]) -> Result<(RequestHeader, Request), RequestError> {

@@ -5,9 +5,10 @@
 //! can read the header of an ApiVersions request newer than itself.
 
 use super::api::ApiKey;
+use super::failure::{DecodeError, EncodeError};
 use super::reader::Reader;
 use super::string::StrBytes;
-use super::wire::{DecodeError, EncodeError, Field, Version};
+use super::wire::{Field, Version};
 use super::writer::Writer;
 
 /// What comes before every request.

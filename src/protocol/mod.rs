@@ -30,6 +30,7 @@ mod macros;
 
 mod api;
 mod error;
+mod failure;
 mod frame;
 mod header;
 pub mod messages;
@@ -42,9 +43,10 @@ pub use api::{
     ApiKey, ApiRequest, ApiResponse, Request, Response, SUPPORTED, Supported, advertised,
 };
 pub use error::{ErrorCode, UnknownErrorCode};
+pub use failure::{DecodeCause, DecodeError, EncodeError};
 pub use frame::{RequestError, decode_request, decode_response, encode_request, encode_response};
 pub use header::{RequestHeader, RequestHeaderStart, ResponseHeader};
 pub use reader::Reader;
 pub use string::StrBytes;
-pub use wire::{DecodeCause, DecodeError, EncodeError, Field, Nullable, Version};
+pub use wire::{Field, Nullable, Version};
 pub use writer::{Frame, Records, Segment, Writer};

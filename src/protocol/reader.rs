@@ -5,7 +5,8 @@
 
 use bytes::{Buf, Bytes};
 
-use super::wire::{DecodeCause, DecodeError, Version};
+use super::failure::{DecodeCause, DecodeError};
+use super::wire::Version;
 use crate::limits::{DECODED_BYTES_BASE, DECODED_BYTES_PER_FRAME_BYTE, TAGGED_FIELDS_MAX};
 
 /// Reads a frame from front to back; every read is checked against the bytes that remain.

@@ -8,7 +8,7 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
-use super::wire::{DecodeCause, DecodeError};
+use super::failure::{DecodeCause, DecodeError};
 
 /// Immutable UTF-8 text; cloning it copies no text.
 ///

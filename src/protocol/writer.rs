@@ -2,8 +2,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::failure::{DecodeError, EncodeError};
 use super::reader::Reader;
-use super::wire::{DecodeError, EncodeError, Nullable, Version};
+use super::wire::{Nullable, Version};
 
 /// Bytes shorter than this are copied into the frame: a segment of its own costs more than the copy.
 const COPY_MAX: usize = 1024;

@@ -25,9 +25,10 @@ mod prelude {
     pub(super) use bytes::Bytes;
 
     pub(super) use crate::protocol::error::ErrorCode;
+    pub(super) use crate::protocol::failure::{DecodeError, EncodeError};
     pub(super) use crate::protocol::reader::Reader;
     pub(super) use crate::protocol::string::StrBytes;
-    pub(super) use crate::protocol::wire::{DecodeError, EncodeError, Field, Version};
+    pub(super) use crate::protocol::wire::{Field, Version};
     pub(super) use crate::protocol::writer::{Records, Writer};
     pub(super) use crate::types::Uuid;
 }
