@@ -12,5 +12,6 @@ pub mod metadata;
 pub mod partition;
 pub mod record;
 pub mod storage;
+pub mod protocol;
 pub mod time;
 pub mod types;
