@@ -5,6 +5,7 @@
 //! `metadata`; `storage`; `journal`; `log`; `partition`; `metrics`; `shard`; `handlers`; `net`;
 //! `server`. `docs/architecture.md` walks one produce and one fetch through them.
 
+pub mod config;
 pub mod limits;
 pub mod record;
 pub mod time;
