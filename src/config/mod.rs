@@ -232,6 +232,7 @@ impl Config {
                 ("advertised.listeners", true) => {
                     format!("PLAINTEXT://{}", self.advertised_listener)
                 }
+                ("cores", _) => list(&self.cores),
                 ("journal.ring.bytes", true) => self.journal_ring_bytes.to_string(),
                 ("log.roll.ms", true) => self.log_roll_ms.to_string(),
                 ("log.retention.ms", true) => self.log_retention_ms.to_string(),
