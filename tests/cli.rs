@@ -193,6 +193,18 @@ fn doctor_prints_a_table() -> Outcome {
             "{condition}\n{table}"
         );
     }
+    let tuning = include_str!("../tuning/README.md");
+    let conditions: Vec<&str> = tuning
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next())
+        .collect();
+    for line in table.lines().skip(1) {
+        let explained = conditions
+            .iter()
+            .flat_map(|cell| cell.split(", "))
+            .any(|condition| line.starts_with(condition));
+        assert!(explained, "tuning/README.md explains every line: {line}");
+    }
     let failed = table.contains("ERROR");
     assert_eq!(output.status.code(), Some(i32::from(failed)), "{table}");
     assert!(!data.exists(), "doctor changes nothing");
