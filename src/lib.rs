@@ -6,6 +6,7 @@
 //! `server`. `docs/architecture.md` walks one produce and one fetch through them.
 
 pub mod journal;
+pub mod config;
 pub mod limits;
 pub mod log;
 pub mod metadata;

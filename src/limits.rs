@@ -59,3 +59,6 @@ pub const TAGGED_FIELDS_MAX: u32 = 256;
 pub const DECODED_BYTES_BASE: usize = 1024 * 1024;
 /// See [`DECODED_BYTES_BASE`].
 pub const DECODED_BYTES_PER_FRAME_BYTE: usize = 8;
+/// What one batch may decompress to, so that a small request cannot take the memory of a core. Kafka
+/// has no such bound; a gzip bomb of a `message.max.bytes` of 1 MiB reaches 1 GiB.
+pub const DECOMPRESSED_BYTES_MAX: usize = 128 * 1024 * 1024;

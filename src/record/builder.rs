@@ -2,8 +2,11 @@
 
 use zerocopy::{FromZeros, IntoBytes};
 
+use super::compression::compress;
 use super::error::BatchError;
-use super::header::{Attributes, BatchHeader, CRC_END, HEADER_SIZE, LENGTH_END, MAGIC, Producer};
+use super::header::{
+    Attributes, BatchHeader, CRC_END, Codec, HEADER_SIZE, LENGTH_END, MAGIC, Producer,
+};
 use super::varint::{put_bytes, put_varint, put_varlong, varint_size};
 use crate::time::Timestamp;
 use crate::types::{LeaderEpoch, Offset};
@@ -30,7 +33,7 @@ impl BatchBuilder {
         BatchBuilder::default()
     }
 
-    /// Sets codec and flags. A codec takes effect in [`build`](BatchBuilder::build).
+    /// Sets codec and flags.
     #[must_use]
     pub fn attributes(mut self, attributes: Attributes) -> BatchBuilder {
         self.attributes = attributes;
@@ -41,6 +44,13 @@ impl BatchBuilder {
     #[must_use]
     pub fn producer(mut self, producer: Producer) -> BatchBuilder {
         self.producer = Some(producer);
+        self
+    }
+
+    /// Sets the codec.
+    #[must_use]
+    pub fn codec(mut self, codec: Codec) -> BatchBuilder {
+        self.attributes = self.attributes.with_codec(codec);
         self
     }
 
@@ -111,9 +121,19 @@ impl BatchBuilder {
     /// The batch.
     ///
     /// # Errors
-    /// [`BatchError::TooLarge`] if the batch length does not fit its field.
+    /// [`BatchError::TooLarge`] if the batch length does not fit its field,
+    /// [`BatchError::UnknownCodec`] and [`BatchError::Compression`] if the codec fails.
     pub fn build(self) -> Result<Vec<u8>, BatchError> {
-        let size = HEADER_SIZE + self.records.len();
+        let codec = self.attributes.codec().ok_or(BatchError::UnknownCodec {
+            id: self.attributes.codec_id(),
+        })?;
+        let payload = match codec {
+            Codec::None => self.records,
+            codec => {
+                compress(codec, &self.records).map_err(|_| BatchError::Compression { codec })?
+            }
+        };
+        let size = HEADER_SIZE + payload.len();
         let too_large = || BatchError::TooLarge {
             size,
             size_max: i32::MAX as usize,
@@ -145,14 +165,13 @@ impl BatchBuilder {
         header.base_sequence.set(producer.base_sequence);
         header.records_count.set(self.records_count);
         let covered = header.as_bytes().get(CRC_END..).unwrap_or_default();
-        header.crc.set(crc32c::crc32c_append(
-            crc32c::crc32c(covered),
-            &self.records,
-        ));
+        header
+            .crc
+            .set(crc32c::crc32c_append(crc32c::crc32c(covered), &payload));
 
         let mut batch = Vec::with_capacity(size);
         batch.extend_from_slice(header.as_bytes());
-        batch.extend_from_slice(&self.records);
+        batch.extend_from_slice(&payload);
         Ok(batch)
     }
 }

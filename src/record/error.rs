@@ -34,7 +34,7 @@ pub enum BatchError {
     },
     /// The CRC does not fit the bytes. CORRUPT_MESSAGE.
     Crc,
-    /// The codec does not exist.
+    /// The codec does not exist. UNKNOWN_SERVER_ERROR: Kafka has no case for it.
     UnknownCodec {
         /// Its number.
         id: i16,
@@ -81,6 +81,11 @@ pub enum BatchError {
         index: i32,
         /// What is wrong with it.
         fault: RecordFault,
+    },
+    /// The records cannot be decompressed, or to more than the limit. INVALID_RECORD.
+    Compression {
+        /// The codec.
+        codec: Codec,
     },
     /// Bytes are left behind the last record. INVALID_RECORD.
     TrailingBytes,
@@ -132,6 +137,7 @@ impl BatchError {
             | BatchError::Control
             | BatchError::Sequence { .. }
             | BatchError::Record { .. }
+            | BatchError::Compression { .. }
             | BatchError::TrailingBytes => INVALID_RECORD,
         }
     }
@@ -199,6 +205,9 @@ impl fmt::Display for BatchError {
                 )
             }
             BatchError::Record { index, fault } => write!(f, "record {index}: {fault}"),
+            BatchError::Compression { codec } => {
+                write!(f, "records cannot be decompressed with {}", codec.name())
+            }
             BatchError::TrailingBytes => write!(f, "bytes behind the last record"),
         }
     }

@@ -1,19 +1,32 @@
 //! What a broker checks of the records that a producer sends for one partition.
 //!
 //! The behaviour is Kafka's: `ProduceRequest.validateRecords`, `UnifiedLog.analyzeAndValidateRecords`
-//! and `LogValidator`, for format 2, with `record.validation=framing`. It differs on purpose:
-//! - Compressed records are not looked at: only the header's count, offsets and timestamps are.
-//! - An uncompressed record's offset delta must be its index, and a null length must be -1.
+//! and `LogValidator`, for format 2. It differs on purpose:
+//! - Compressed records are not looked at unless `record.validation` is `full`.
+//! - A record's offset delta must be its index, and a null length must be -1.
 //! - A broken tail behind the batch is refused, not dropped.
 //! - Append time set by a producer is refused whatever the time.
 //!
-//! One pass for the CRC, one over the framing while the bytes are hot; nothing is allocated.
+//! One pass for the CRC, one over the framing while the bytes are hot. Only `full` allocates.
 
 use super::batch::BatchView;
+use super::compression::decompress;
 use super::error::{BatchError, RecordFault};
 use super::header::{BatchHeader, Codec, Producer, TimestampType};
+use super::records::RecordView;
 use super::varint::Reader;
+use crate::limits::DECOMPRESSED_BYTES_MAX;
 use crate::time::Timestamp;
+
+/// How closely records are checked: `record.validation`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Validation {
+    /// Compressed records are not looked at: only the header's count, offsets and timestamps are.
+    #[default]
+    Framing,
+    /// Compressed records are decompressed and checked as uncompressed ones.
+    Full,
+}
 
 /// What a topic accepts, and the time.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +41,10 @@ pub struct ValidationRules {
     pub timestamp_after_ms_max: i64,
     /// The time of the append.
     pub now: Timestamp,
-    /// Whether every record needs a key: the topic is compacted. Not checked of compressed records.
+    /// Whether every record needs a key: the topic is compacted, and so wants [`Validation::Full`].
     pub keys_required: bool,
+    /// How closely compressed records are looked at.
+    pub validation: Validation,
     /// Whether zstd is allowed: not before version 7 of Produce (KIP-110).
     pub zstd_allowed: bool,
 }
@@ -45,6 +60,7 @@ impl ValidationRules {
             timestamp_after_ms_max: 3_600_000,
             now,
             keys_required: false,
+            validation: Validation::Framing,
             zstd_allowed: true,
         }
     }
@@ -61,7 +77,7 @@ pub struct BatchSummary {
     pub last_offset_delta: i32,
     /// What the timestamp deltas start from.
     pub base_timestamp: Timestamp,
-    /// The greatest timestamp: counted, or declared if the records are compressed.
+    /// The greatest timestamp: counted if the records were looked at, else declared.
     pub max_timestamp: Timestamp,
     /// Whether the header declares this `max_timestamp`. If not, Kafka corrects it, by
     /// [`set_max_timestamp`](super::set_max_timestamp), for the time index and consumers rely on it.
@@ -103,10 +119,15 @@ pub fn validate_produce(bytes: &[u8], rules: &ValidationRules) -> Result<BatchSu
     check_header(header)?;
 
     let times = Times::new(rules);
-    let max_timestamp = if codec == Codec::None {
-        check_records(&batch, &times, rules.keys_required)?
-    } else {
-        check_declared_times(header, &times)?
+    let check = |payload: &[u8]| check_records(header, payload, &times, rules.keys_required);
+    let max_timestamp = match (codec, rules.validation) {
+        (Codec::None, _) => check(batch.payload())?,
+        (_, Validation::Framing) => check_declared_times(header, &times)?,
+        (_, Validation::Full) => {
+            let payload = decompress(codec, batch.payload(), DECOMPRESSED_BYTES_MAX)
+                .map_err(|_| BatchError::Compression { codec })?;
+            check(&payload)?
+        }
     };
     Ok(BatchSummary {
         size: batch.size(),
@@ -204,27 +225,26 @@ fn check_declared_times(header: &BatchHeader, times: &Times) -> Result<i64, Batc
     }
 }
 
-/// Walks uncompressed records. Gives their greatest timestamp.
+/// Walks the records. Gives their greatest timestamp.
 fn check_records(
-    batch: &BatchView<'_>,
+    header: &BatchHeader,
+    payload: &[u8],
     times: &Times,
     keys_required: bool,
 ) -> Result<i64, BatchError> {
-    let base_timestamp = batch.header().base_timestamp().0;
-    let mut records = Reader {
-        rest: batch.payload(),
-    };
+    let base_timestamp = header.base_timestamp().0;
+    let mut records = Reader { rest: payload };
     let mut greatest = NO_TIMESTAMP;
-    for index in 0..batch.header().records_count() {
-        let (delta, has_key) = check_record(&mut records, index)
-            .map_err(|fault| BatchError::Record { index, fault })?;
-        if keys_required && !has_key {
-            return Err(BatchError::Record {
-                index,
-                fault: RecordFault::NoKey,
-            });
+    for index in 0..header.records_count() {
+        let at = |fault| BatchError::Record { index, fault };
+        let record = RecordView::read(&mut records).map_err(at)?;
+        if record.offset_delta != index {
+            return Err(at(RecordFault::OffsetDelta));
         }
-        let timestamp = base_timestamp.wrapping_add(delta);
+        if keys_required && record.key.is_none() {
+            return Err(at(RecordFault::NoKey));
+        }
+        let timestamp = base_timestamp.wrapping_add(record.timestamp_delta);
         if !times.accept(timestamp) {
             return Err(BatchError::Timestamp {
                 timestamp,
@@ -238,43 +258,6 @@ fn check_records(
     } else {
         Err(BatchError::TrailingBytes)
     }
-}
-
-/// Checks one record's framing and that its offset delta is `index`. Gives its timestamp delta, and
-/// whether it has a key.
-#[inline(always)]
-fn check_record(records: &mut Reader<'_>, index: i32) -> Result<(i64, bool), RecordFault> {
-    let size = usize::try_from(records.varint()?).map_err(|_| RecordFault::NegativeLength)?;
-    let mut record = Reader {
-        rest: records.take(size)?,
-    };
-    let _attributes = record.byte()?;
-    let timestamp_delta = record.varlong()?;
-    if record.varint()? != index {
-        return Err(RecordFault::OffsetDelta);
-    }
-    let has_key = record.nullable()?.is_some();
-    let _value = record.nullable()?;
-    let headers_count = record.varint()?;
-    if headers_count != 0 {
-        check_headers(&mut record, headers_count)?;
-    }
-    if record.rest.is_empty() {
-        Ok((timestamp_delta, has_key))
-    } else {
-        Err(RecordFault::TrailingBytes)
-    }
-}
-
-fn check_headers(record: &mut Reader<'_>, headers_count: i32) -> Result<(), RecordFault> {
-    if headers_count < 0 {
-        return Err(RecordFault::NegativeLength);
-    }
-    for _ in 0..headers_count {
-        let _key = record.nullable()?.ok_or(RecordFault::NegativeLength)?;
-        let _value = record.nullable()?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

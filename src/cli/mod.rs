@@ -1,0 +1,322 @@
+//! The command line: arguments, exit codes, and what a user reads.
+//!
+//! Every error is one line, `error: cause; remedy`, on standard error. Exit codes are a contract for
+//! scripts: 0 clean, 1 runtime, 2 usage, 78 configuration.
+
+mod doctor;
+mod logging;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use millstream::config::machine::Machine;
+use millstream::config::{Config, ConfigError, KEYS, Kind, Settings, Source};
+
+const EXIT_RUNTIME: u8 = 1;
+const EXIT_USAGE: u8 = 2;
+const EXIT_CONFIG: u8 = 78;
+
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("MILLSTREAM_BUILD"),
+    ")"
+);
+
+const EXAMPLES: &str = "\
+Examples:
+  millstream                                     serve on 127.0.0.1:9092, data in ./data
+  millstream serve --listen 0.0.0.0:9092 --data-dir /var/lib/millstream
+  millstream serve --config server.properties --set num.partitions=4
+  millstream doctor                              what this machine lacks, and the remedies
+  millstream config print                        effective settings and where each was set
+
+Exit codes: 0 clean, 1 runtime error, 2 bad usage, 78 bad configuration.";
+
+/// A broker that speaks the Kafka wire protocol.
+#[derive(Debug, Parser)]
+#[command(name = "millstream", version = VERSION, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: SettingArgs,
+    /// List every configuration key with its default and exit
+    #[arg(long)]
+    help_config: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the broker until SIGTERM or SIGINT (also without any command)
+    Serve(SettingArgs),
+    /// Show or check the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Show what the broker needs of this machine and what it finds
+    Doctor(SettingArgs),
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print every effective value and its source
+    Print(SettingArgs),
+    /// Check all values and exit
+    Check(SettingArgs),
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// Where settings come from, in rising priority: file, KAFKA_* and MILLSTREAM_* variables, flags.
+#[derive(Debug, Args)]
+struct SettingArgs {
+    /// Configuration file: TOML, or Kafka's if it ends in .properties
+    #[arg(long, value_name = "FILE", env = "MILLSTREAM_CONFIG")]
+    config: Option<PathBuf>,
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Data directory
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// CPUs to use: auto, or a list as 0,2-3
+    #[arg(long, value_name = "LIST")]
+    cores: Option<String>,
+    /// Set any configuration key (see --help-config)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    assignments: Vec<String>,
+    /// Form of the broker's log: text or json
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Least severe level logged: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+impl SettingArgs {
+    /// Reads all sources and checks the outcome against the machine.
+    fn load(self) -> Result<(Config, Settings), ConfigError> {
+        let mut settings = Settings::defaults();
+        if let Some(path) = &self.config {
+            settings.add_file(path)?;
+        }
+        let unicode = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        settings.add_environment(std::env::vars_os().filter_map(unicode));
+        for assignment in &self.assignments {
+            settings.add_assignment(assignment)?;
+        }
+        let flags = [
+            ("listeners", "--listen", self.listen),
+            ("log.dirs", "--data-dir", self.data_dir),
+            ("cores", "--cores", self.cores),
+            ("log.format", "--log-format", self.log_format),
+            ("log.level", "--log-level", self.log_level),
+        ];
+        for (name, flag, value) in flags {
+            if let Some(value) = value {
+                settings.set(name, value, Source::Flag(flag.to_owned()));
+            }
+        }
+        let config = Config::new(&settings, &Machine::detect())?;
+        Ok((config, settings))
+    }
+}
+
+/// Why the command ends without success.
+enum Failure {
+    Config(ConfigError),
+    Runtime(String),
+    /// What is wrong has been printed.
+    Shown,
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        Failure::Config(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        match error.kind() {
+            // The reader has seen enough, as `head` does.
+            io::ErrorKind::BrokenPipe => Failure::Shown,
+            _ => Failure::Runtime(format!("standard output: {error}; redirect it elsewhere")),
+        }
+    }
+}
+
+/// Runs the command line. `serve` is the broker: it returns when it was told to stop.
+pub(crate) fn main<E: fmt::Display>(serve: impl FnOnce(Config) -> Result<(), E>) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match run(cli, serve) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Config(error)) => {
+            eprintln!("error: {error}");
+            ExitCode::from(EXIT_CONFIG)
+        }
+        Err(Failure::Runtime(error)) => {
+            eprintln!("error: {error}");
+            ExitCode::from(EXIT_RUNTIME)
+        }
+        Err(Failure::Shown) => ExitCode::from(EXIT_RUNTIME),
+    }
+}
+
+fn run<E: fmt::Display>(
+    cli: Cli,
+    serve: impl FnOnce(Config) -> Result<(), E>,
+) -> Result<(), Failure> {
+    if cli.help_config {
+        return Ok(help_config(&mut io::stdout().lock())?);
+    }
+    match cli.command.unwrap_or(Command::Serve(cli.settings)) {
+        Command::Serve(args) => {
+            let (config, settings) = args.load()?;
+            warn_of_unknown_keys(&settings);
+            let _logging = logging::start(&config);
+            doctor::preflight(&config).map_err(Failure::Runtime)?;
+            serve(config).map_err(|error| Failure::Runtime(error.to_string()))
+        }
+        Command::Config(ConfigCommand::Print(args)) => {
+            let (config, settings) = args.load()?;
+            warn_of_unknown_keys(&settings);
+            let mut out = io::stdout().lock();
+            for (key, value, source) in config.effective(&settings) {
+                writeln!(out, "{key} = {value}  # {source}")?;
+            }
+            Ok(())
+        }
+        Command::Config(ConfigCommand::Check(args)) => {
+            let (_, settings) = args.load()?;
+            warn_of_unknown_keys(&settings);
+            Ok(writeln!(io::stdout().lock(), "configuration is valid")?)
+        }
+        Command::Doctor(args) => {
+            let (config, settings) = args.load()?;
+            warn_of_unknown_keys(&settings);
+            match doctor::print(&config, &mut io::stdout().lock())? {
+                true => Ok(()),
+                false => Err(Failure::Shown),
+            }
+        }
+        Command::Completions { shell } => {
+            let shell = match shell {
+                Shell::Bash => clap_complete::Shell::Bash,
+                Shell::Zsh => clap_complete::Shell::Zsh,
+                Shell::Fish => clap_complete::Shell::Fish,
+            };
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "millstream", &mut script);
+            Ok(io::stdout().lock().write_all(&script)?)
+        }
+    }
+}
+
+/// Help and version as clap words them; anything else as one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Nothing is left to be done if nobody reads it.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        eprintln!("error: a command is missing; see millstream --help");
+        return ExitCode::from(EXIT_USAGE);
+    }
+    let text = error.to_string();
+    let cause: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .map(str::trim)
+        .collect();
+    let suggested = [
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedValue,
+    ];
+    let remedy = suggested.iter().find_map(|kind| match error.get(*kind)? {
+        ContextValue::String(word) => Some(format!("did you mean {word}?")),
+        ContextValue::Strings(words) => words.first().map(|word| format!("did you mean {word}?")),
+        _ => None,
+    });
+    eprintln!(
+        "{}; {}",
+        cause.join(" "),
+        remedy.as_deref().unwrap_or("see millstream --help")
+    );
+    ExitCode::from(EXIT_USAGE)
+}
+
+fn warn_of_unknown_keys(settings: &Settings) {
+    if settings.unknown().is_empty() {
+        return;
+    }
+    let names: Vec<_> = settings
+        .unknown()
+        .iter()
+        .map(|(name, source)| format!("{name} ({source})"))
+        .collect();
+    eprintln!(
+        "warning: unknown keys are ignored: {}; see millstream --help-config",
+        names.join(", ")
+    );
+}
+
+fn help_config(out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "Configuration keys: in a file, as KAFKA_* or MILLSTREAM_* variables, or by --set KEY=VALUE."
+    )?;
+    for key in KEYS {
+        let accepted = match key.kind {
+            Kind::Text => "text".to_owned(),
+            Kind::Boolean => "true or false".to_owned(),
+            Kind::Number(least, greatest) => range("number", least, greatest),
+            Kind::Bytes(least, greatest) => range("bytes", least, greatest),
+            Kind::Choice(words) => words.join(" or "),
+        };
+        let default = if key.default.is_empty() {
+            "derived"
+        } else {
+            key.default
+        };
+        let also = if key.aliases.is_empty() {
+            String::new()
+        } else {
+            format!("; also {}", key.aliases.join(", "))
+        };
+        writeln!(
+            out,
+            "\n{} ({accepted}; default {default}{also})\n    {}",
+            key.name, key.doc
+        )?;
+    }
+    Ok(())
+}
+
+fn range(what: &str, least: i64, greatest: i64) -> String {
+    match greatest {
+        _ if greatest >= i64::from(i32::MAX) => format!("{what} from {least}"),
+        _ => format!("{what} from {least} to {greatest}"),
+    }
+}
