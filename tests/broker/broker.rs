@@ -44,9 +44,13 @@ impl Home {
 /// Runs `body` with a fresh home, which is removed when the test passes and named when it fails.
 pub(crate) fn scenario(name: &str, body: impl FnOnce(&Home) -> Result<()>) -> Result<()> {
     let number = HOMES.fetch_add(1, Ordering::Relaxed);
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}-{number}", std::process::id()));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("{name}-{}-{number}", std::process::id()));
     fs::create_dir_all(&folder).context(|| folder.display().to_string())?;
-    let home = Home { folder, starts: AtomicU32::new(0) };
+    let home = Home {
+        folder,
+        starts: AtomicU32::new(0),
+    };
     body(&home).context(|| format!("{name} (data and logs in {})", home.folder.display()))?;
     fs::remove_dir_all(&home.folder)?;
     Ok(())
@@ -60,7 +64,9 @@ pub(crate) fn cores(count: usize) -> Result<String> {
         .take(count)
         .map(|cpu| cpu.to_string())
         .collect();
-    ensure(cpus.len() == count, || format!("this test needs {count} CPUs, {} allowed", cpus.len()))?;
+    ensure(cpus.len() == count, || {
+        format!("this test needs {count} CPUs, {} allowed", cpus.len())
+    })?;
     Ok(cpus.join(","))
 }
 
@@ -79,35 +85,60 @@ impl Broker {
     }
 
     /// Starts a broker on `home` with `cores` cores and settings, and waits until it answers.
-    pub(crate) fn start_with(home: &Home, core_count: usize, settings: &[(&str, &str)]) -> Result<Broker> {
+    pub(crate) fn start_with(
+        home: &Home,
+        core_count: usize,
+        settings: &[(&str, &str)],
+    ) -> Result<Broker> {
         let mut broker = Broker::spawn(home, core_count, settings)?;
         broker.await_ready()?;
         Ok(broker)
     }
 
     /// Starts a broker without waiting for it; its address is not known yet.
-    pub(crate) fn spawn(home: &Home, core_count: usize, settings: &[(&str, &str)]) -> Result<Broker> {
+    pub(crate) fn spawn(
+        home: &Home,
+        core_count: usize,
+        settings: &[(&str, &str)],
+    ) -> Result<Broker> {
         let log = home.next_log();
         let mut command = command(&log)?;
-        command.args(["serve", "--listen", "127.0.0.1:0", "--cores", &cores(core_count)?]);
+        command.args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--cores",
+            &cores(core_count)?,
+        ]);
         command.arg("--data-dir").arg(home.data());
         for (key, value) in settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }
-        let child = command.spawn().context(|| "starting millstream".to_owned())?;
-        Ok(Broker { child, address: String::new(), log })
+        let child = command
+            .spawn()
+            .context(|| "starting millstream".to_owned())?;
+        Ok(Broker {
+            child,
+            address: String::new(),
+            log,
+        })
     }
 
     /// Waits until the broker has named its port and answers on it.
     pub(crate) fn await_ready(&mut self) -> Result<()> {
         self.address = eventually("the broker names its port", PATIENCE, || {
             if let Some(status) = self.child.try_wait()? {
-                return Err(failure(format!("the broker exited with {status}:\n{}", read_lossy(&self.log)?)));
+                return Err(failure(format!(
+                    "the broker exited with {status}:\n{}",
+                    read_lossy(&self.log)?
+                )));
             }
             Ok(listening_on(&read_lossy(&self.log)?))
         })?;
         eventually("the broker answers ApiVersions", PATIENCE, || {
-            let Ok(mut connection) = wire::Connection::open(&self.address) else { return Ok(None) };
+            let Ok(mut connection) = wire::Connection::open(&self.address) else {
+                return Ok(None);
+            };
             Ok(connection.api_versions().ok())
         })?;
         Ok(())
@@ -138,8 +169,10 @@ impl Broker {
     /// Waits for the process to end by itself.
     pub(crate) fn await_exit(&mut self) -> Result<ExitStatus> {
         let said = self.log.clone();
-        eventually("the broker exits", PATIENCE, || Ok(self.child.try_wait()?))
-            .context(|| read_lossy(&said).unwrap_or_default())
+        eventually("the broker exits", PATIENCE, || {
+            Ok(self.child.try_wait()?)
+        })
+        .context(|| read_lossy(&said).unwrap_or_default())
     }
 
     /// SIGTERM, and exit 0.
@@ -147,7 +180,10 @@ impl Broker {
         self.terminate()?;
         let status = self.await_exit()?;
         ensure(status.code() == Some(0), || {
-            format!("a stop by SIGTERM ended with {status}:\n{}", self.said().unwrap_or_default())
+            format!(
+                "a stop by SIGTERM ended with {status}:\n{}",
+                self.said().unwrap_or_default()
+            )
         })
     }
 
@@ -165,7 +201,9 @@ impl Broker {
     pub(crate) fn resident_bytes(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|l| l.trim().strip_suffix(" kB")).ok_or_else(|| failure("no VmRSS"))?;
+        let kib = line
+            .and_then(|l| l.trim().strip_suffix(" kB"))
+            .ok_or_else(|| failure("no VmRSS"))?;
         Ok(kib.trim().parse::<u64>()? * 1024)
     }
 }
@@ -182,7 +220,10 @@ impl Drop for Broker {
 pub(crate) fn command(log: &Path) -> Result<Command> {
     let file = File::create(log).context(|| log.display().to_string())?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
-    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+    command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file);
     for (key, _) in std::env::vars_os() {
         let name = key.to_string_lossy();
         if name.starts_with("KAFKA_") || name.starts_with("MILLSTREAM_") {
@@ -196,7 +237,11 @@ pub(crate) fn command(log: &Path) -> Result<Command> {
 pub(crate) fn run(home: &Home, arguments: &[&str]) -> Result<(ExitStatus, String)> {
     let log = home.next_log();
     let child = command(&log)?.args(arguments).spawn()?;
-    let mut broker = Broker { child, address: String::new(), log };
+    let mut broker = Broker {
+        child,
+        address: String::new(),
+        log,
+    };
     let status = broker.await_exit()?;
     Ok((status, broker.said()?))
 }
@@ -205,12 +250,18 @@ fn listening_on(said: &str) -> Option<String> {
     let (_, after) = said.split_once("listening on ")?;
     // A line still being written may lack its last digits.
     let (line, _) = after.split_once('\n')?;
-    let end = line.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ':'))).unwrap_or(line.len());
-    line.get(..end).filter(|address| address.contains(':')).map(|address| address.trim_end_matches('.').to_owned())
+    let end = line
+        .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ':')))
+        .unwrap_or(line.len());
+    line.get(..end)
+        .filter(|address| address.contains(':'))
+        .map(|address| address.trim_end_matches('.').to_owned())
 }
 
 fn read_lossy(path: &Path) -> Result<String> {
     let mut bytes = Vec::new();
-    File::open(path).context(|| path.display().to_string())?.read_to_end(&mut bytes)?;
+    File::open(path)
+        .context(|| path.display().to_string())?
+        .read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

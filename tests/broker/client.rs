@@ -19,7 +19,9 @@ use crate::outcome::{Context, Result, ensure, eventually, failure};
 /// The settings every client here starts from.
 pub(crate) fn config(address: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", address).set("broker.address.family", "v4");
+    config
+        .set("bootstrap.servers", address)
+        .set("broker.address.family", "v4");
     config
 }
 
@@ -36,19 +38,29 @@ pub(crate) fn create_topic(
 ) -> Result<std::result::Result<(), RDKafkaErrorCode>> {
     let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
     let results = block_on(admin(address)?.create_topics([&topic], &AdminOptions::new()))?;
-    let result = results.into_iter().next().ok_or_else(|| failure("CreateTopics answered nothing"))?;
+    let result = results
+        .into_iter()
+        .next()
+        .ok_or_else(|| failure("CreateTopics answered nothing"))?;
     Ok(result.map(|_| ()).map_err(|(_, code)| code))
 }
 
 /// Creates a topic that must not be refused.
 pub(crate) fn create(address: &str, name: &str, partitions: i32) -> Result<()> {
-    create_topic(address, name, partitions)?.map_err(|code| failure(format!("creating {name}: {code}")))
+    create_topic(address, name, partitions)?
+        .map_err(|code| failure(format!("creating {name}: {code}")))
 }
 
 /// Deletes a topic; Kafka's error code if it is refused.
-pub(crate) fn delete_topic(address: &str, name: &str) -> Result<std::result::Result<(), RDKafkaErrorCode>> {
+pub(crate) fn delete_topic(
+    address: &str,
+    name: &str,
+) -> Result<std::result::Result<(), RDKafkaErrorCode>> {
     let results = block_on(admin(address)?.delete_topics(&[name], &AdminOptions::new()))?;
-    let result = results.into_iter().next().ok_or_else(|| failure("DeleteTopics answered nothing"))?;
+    let result = results
+        .into_iter()
+        .next()
+        .ok_or_else(|| failure("DeleteTopics answered nothing"))?;
     Ok(result.map(|_| ()).map_err(|(_, code)| code))
 }
 
@@ -74,8 +86,16 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
         let delivery = match result {
-            Ok(m) => Delivery { index, partition: m.partition(), offset: Ok(m.offset()) },
-            Err((error, m)) => Delivery { index, partition: m.partition(), offset: Err(error.clone()) },
+            Ok(m) => Delivery {
+                index,
+                partition: m.partition(),
+                offset: Ok(m.offset()),
+            },
+            Err((error, m)) => Delivery {
+                index,
+                partition: m.partition(),
+                offset: Err(error.clone()),
+            },
         };
         // The receiver goes first when a test has failed.
         let _ = self.0.send(delivery);
@@ -89,8 +109,12 @@ pub(crate) fn producer(
 ) -> Result<(BaseProducer<Deliveries>, mpsc::Receiver<Delivery>)> {
     let (sender, receiver) = mpsc::channel();
     let mut config = config(address);
-    config.set("enable.idempotence", "false").set("message.send.max.retries", "0");
-    config.set("queue.buffering.max.messages", "100000").set("linger.ms", "2");
+    config
+        .set("enable.idempotence", "false")
+        .set("message.send.max.retries", "0");
+    config
+        .set("queue.buffering.max.messages", "100000")
+        .set("linger.ms", "2");
     for (key, value) in settings {
         config.set(*key, *value);
     }
@@ -111,7 +135,10 @@ pub(crate) struct Stored {
 impl Stored {
     fn of(message: &BorrowedMessage<'_>) -> Stored {
         let headers = message.headers().map(|headers| {
-            headers.iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect()
+            headers
+                .iter()
+                .map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec)))
+                .collect()
         });
         Stored {
             offset: message.offset(),
@@ -126,31 +153,50 @@ impl Stored {
 pub(crate) fn consumer(address: &str) -> Result<BaseConsumer> {
     let mut config = config(address);
     // librdkafka wants a group's name even where no group is used.
-    config.set("group.id", "none").set("enable.auto.commit", "false").set("auto.offset.reset", "error");
-    config.set("check.crcs", "true").set("fetch.wait.max.ms", "50").set("fetch.error.backoff.ms", "10");
+    config
+        .set("group.id", "none")
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "error");
+    config
+        .set("check.crcs", "true")
+        .set("fetch.wait.max.ms", "50")
+        .set("fetch.error.backoff.ms", "10");
     config.set("queued.max.messages.kbytes", "65536");
     Ok(config.create()?)
 }
 
 /// The log end of every partition as consumers see it: the high watermarks.
-pub(crate) fn high_watermarks(consumer: &BaseConsumer, topic: &str, partitions: i32) -> Result<Vec<i64>> {
+pub(crate) fn high_watermarks(
+    consumer: &BaseConsumer,
+    topic: &str,
+    partitions: i32,
+) -> Result<Vec<i64>> {
     let watermark = |partition| {
         let (low, high) = consumer
             .fetch_watermarks(topic, partition, PATIENCE)
             .context(|| format!("watermarks of {topic}-{partition}"))?;
-        ensure(0 <= low && low <= high, || format!("{topic}-{partition}: watermarks {low}, {high}"))?;
+        ensure(0 <= low && low <= high, || {
+            format!("{topic}-{partition}: watermarks {low}, {high}")
+        })?;
         Ok(high)
     };
     (0..partitions).map(watermark).collect()
 }
 
 /// Waits until the topic holds `count` records. Under acks=0 there is nothing else to wait on.
-pub(crate) fn await_records(address: &str, topic: &str, partitions: i32, count: usize) -> Result<()> {
+pub(crate) fn await_records(
+    address: &str,
+    topic: &str,
+    partitions: i32,
+    count: usize,
+) -> Result<()> {
     let consumer = consumer(address)?;
     let count = i64::try_from(count)?;
     eventually(&format!("{topic} holds {count} records"), PATIENCE, || {
         let sum: i64 = high_watermarks(&consumer, topic, partitions)?.iter().sum();
-        ensure(sum <= count, || format!("{topic} holds {sum} records, {count} were sent"))?;
+        ensure(sum <= count, || {
+            format!("{topic} holds {sum} records, {count} were sent")
+        })?;
         Ok((sum == count).then_some(()))
     })
 }
@@ -159,7 +205,9 @@ pub(crate) fn await_records(address: &str, topic: &str, partitions: i32, count: 
 pub(crate) fn read_from(address: &str, topic: &str, starts: &[i64]) -> Result<Vec<Vec<Stored>>> {
     let mut read: Vec<Vec<Stored>> = starts.iter().map(|_| Vec::new()).collect();
     visit_from(address, topic, starts, |partition, message| {
-        let log = read.get_mut(partition).ok_or_else(|| failure("a partition not asked for"))?;
+        let log = read
+            .get_mut(partition)
+            .ok_or_else(|| failure("a partition not asked for"))?;
         log.push(Stored::of(message));
         Ok(())
     })?;
@@ -180,9 +228,15 @@ pub(crate) fn visit_from(
     let mut left = 0;
     let mut assignment = TopicPartitionList::new();
     for (partition, (start, end)) in starts.iter().zip(&ends).enumerate() {
-        ensure(start <= end, || format!("{topic}-{partition} ends at {end}, below {start}"))?;
+        ensure(start <= end, || {
+            format!("{topic}-{partition} ends at {end}, below {start}")
+        })?;
         if start < end {
-            assignment.add_partition_offset(topic, i32::try_from(partition)?, Offset::Offset(*start))?;
+            assignment.add_partition_offset(
+                topic,
+                i32::try_from(partition)?,
+                Offset::Offset(*start),
+            )?;
             left += end - start;
         }
     }
@@ -193,10 +247,14 @@ pub(crate) fn visit_from(
         })?;
         let partition = usize::try_from(message.partition())?;
         let (Some(expected), Some(end)) = (next.get_mut(partition), ends.get(partition)) else {
-            return Err(failure(format!("a record of {topic}-{partition}, which was not asked for")));
+            return Err(failure(format!(
+                "a record of {topic}-{partition}, which was not asked for"
+            )));
         };
         let offset = message.offset();
-        ensure(offset == *expected, || format!("{topic}-{partition}: offset {offset} where {expected} follows"))?;
+        ensure(offset == *expected, || {
+            format!("{topic}-{partition}: offset {offset} where {expected} follows")
+        })?;
         *expected += 1;
         // A producer may be at work: what lies behind the end is for the next reader.
         if offset < *end {

@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 
 use crate::outcome::{Result, ensure, failure};
 
-const REMEDY: &str = "kcat is not in PATH and could not be fetched. Install it: apt-get install kcat";
+const REMEDY: &str =
+    "kcat is not in PATH and could not be fetched. Install it: apt-get install kcat";
 
 /// How to run kcat.
 struct Kcat {
@@ -21,9 +22,16 @@ pub(crate) fn run(address: &str, arguments: &[&str]) -> Result<Vec<u8>> {
     static KCAT: OnceLock<std::result::Result<Kcat, String>> = OnceLock::new();
     let kcat = KCAT.get_or_init(|| find().map_err(|e| format!("{e:?}")));
     let kcat = kcat.as_ref().map_err(|e| failure(e.clone()))?;
-    let output = kcat.command().args(["-b", address, "-m", "30"]).args(arguments).stdin(Stdio::null()).output()?;
+    let output = kcat
+        .command()
+        .args(["-b", address, "-m", "30"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure(output.status.success(), || format!("kcat {arguments:?}: {}\n{said}", output.status))?;
+    ensure(output.status.success(), || {
+        format!("kcat {arguments:?}: {}\n{said}", output.status)
+    })?;
     Ok(output.stdout)
 }
 
@@ -39,24 +47,38 @@ impl Kcat {
     }
 
     fn works(&self) -> bool {
-        self.command().arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+        self.command()
+            .arg("-V")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
     }
 }
 
 fn find() -> Result<Kcat> {
-    let installed = Kcat { program: PathBuf::from("kcat"), libraries: None };
+    let installed = Kcat {
+        program: PathBuf::from("kcat"),
+        libraries: None,
+    };
     if installed.works() {
         return Ok(installed);
     }
     // CARGO_TARGET_TMPDIR is the folder `tmp` of the target folder.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().ok_or_else(|| failure("no target folder"))?;
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .ok_or_else(|| failure("no target folder"))?;
     let folder = target.join("tools/kcat");
     let fetched = unpacked(&folder)?;
     if fetched.works() {
         return Ok(fetched);
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/fetch-kcat.sh");
-    let output = Command::new("sh").arg(script).arg(&folder).stdin(Stdio::null()).output()?;
+    let output = Command::new("sh")
+        .arg(script)
+        .arg(&folder)
+        .stdin(Stdio::null())
+        .output()?;
     let fetched = unpacked(&folder)?;
     ensure(output.status.success() && fetched.works(), || {
         format!("{REMEDY}\n{}", String::from_utf8_lossy(&output.stderr))
@@ -77,6 +99,12 @@ fn unpacked(folder: &Path) -> Result<Kcat> {
             }
         }
     }
-    let libraries = libraries.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
-    Ok(Kcat { program: root.join("usr/bin/kcat"), libraries: Some(libraries.join(":")) })
+    let libraries = libraries
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect::<Vec<_>>();
+    Ok(Kcat {
+        program: root.join("usr/bin/kcat"),
+        libraries: Some(libraries.join(":")),
+    })
 }

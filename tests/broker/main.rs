@@ -10,6 +10,7 @@ mod client;
 mod clients;
 mod kcat;
 mod kill;
+mod load;
 mod malformed;
 mod million;
 mod outcome;

@@ -62,7 +62,10 @@ pub(crate) fn eventually<T>(
 }
 
 /// Lets `time` pass: between two looks at a condition, or where the passing of time is the input.
-#[expect(clippy::disallowed_methods, reason = "a test thread is no shard, and another process has no wake-up to wait on")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test thread is no shard, and another process has no wake-up to wait on"
+)]
 pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
