@@ -87,7 +87,7 @@ fn find() -> Result<Kcat> {
 }
 
 fn unpacked(folder: &Path) -> Result<Kcat> {
-    let root = folder.join("root");
+    let root = folder.join("unpacked");
     let mut libraries = Vec::new();
     for base in ["usr/lib", "lib"] {
         libraries.push(root.join(base));

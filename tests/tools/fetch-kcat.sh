@@ -38,6 +38,6 @@ if ! download ""; then
     download "$own"
 fi
 for package in "$target"/debs/*.deb; do
-    dpkg -x "$package" "$target/root"
+    dpkg -x "$package" "$target/unpacked"
 done
-test -x "$target/root/usr/bin/kcat"
+test -x "$target/unpacked/usr/bin/kcat"
