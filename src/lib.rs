@@ -5,7 +5,10 @@
 //! `metadata`; `storage`; `journal`; `log`; `partition`; `metrics`; `shard`; `handlers`; `net`;
 //! `server`. `docs/architecture.md` walks one produce and one fetch through them.
 
+pub mod journal;
 pub mod limits;
 pub mod protocol;
+pub mod record;
+pub mod storage;
 pub mod time;
 pub mod types;
