@@ -14,5 +14,8 @@ pub mod partition;
 pub mod record;
 pub mod storage;
 pub mod protocol;
+pub mod protocol;
+pub mod record;
+pub mod storage;
 pub mod time;
 pub mod types;

@@ -10,6 +10,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use millstream::protocol::{SUPPORTED, Supported};
+
 /// The modules of `src`, lowest first. A module may use only modules of lines above its own.
 const ORDER: &[&[&str]] = &[
     &["types", "time", "limits"],
@@ -583,6 +585,73 @@ fn documents_named(line: &str) -> impl Iterator<Item = &str> {
         path.find(".md")
             .and_then(|end| path.get(..end + ".md".len()))
     })
+}
+
+// The APIs.
+
+fn snake_case(name: &str) -> String {
+    let mut out = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.extend(c.to_lowercase());
+    }
+    out
+}
+
+/// An API is one codec file, one handler file and one line in `SUPPORTED`.
+#[test]
+fn every_api_has_its_files() -> Outcome {
+    let mut findings = Vec::new();
+    let names: BTreeSet<String> = SUPPORTED.iter().map(|api| snake_case(api.name)).collect();
+    for folder in ["src/protocol/messages", "src/handlers"] {
+        let folder_exists = root().join(folder).exists();
+        for name in names.iter().filter(|_| folder_exists) {
+            let path = format!("{folder}/{name}.rs");
+            if !root().join(&path).exists() {
+                findings.push(format!("{path} is missing"));
+            }
+        }
+    }
+    for source in tree()? {
+        let messages = source.path.strip_prefix("src/protocol/messages/");
+        let Some(name) = messages.and_then(|p| p.strip_suffix(".rs")) else {
+            continue;
+        };
+        if name != "mod" && !names.contains(name) {
+            findings.push(format!("{}: no such API in SUPPORTED", source.path));
+        }
+    }
+    report(&findings)
+}
+
+#[test]
+fn the_compatibility_table_equals_supported() -> Outcome {
+    let path = root().join("docs/compatibility.md");
+    let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let is_row = |line: &&str| {
+        line.strip_prefix("| ")
+            .is_some_and(|l| l.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let told: Vec<String> = text.lines().filter(is_row).map(str::to_owned).collect();
+    let row = |api: &Supported| {
+        let (key, name, max) = (api.key.number(), api.name, api.max);
+        format!(
+            "| {key} | {name} | {}-{max} | {}-{max} |",
+            api.advertised_min, api.min
+        )
+    };
+    let served: Vec<String> = SUPPORTED.iter().map(row).collect();
+    let lacking = served
+        .iter()
+        .filter(|row| !told.contains(row))
+        .map(|row| format!("lacks {row}"));
+    let wrong = told
+        .iter()
+        .filter(|row| !served.contains(row))
+        .map(|row| format!("has {row}"));
+    report(&lacking.chain(wrong).collect::<Vec<_>>())
 }
 
 // Evidence.

@@ -87,8 +87,12 @@ pub async fn load<T: DeserializeOwned>(
     path: &Path,
 ) -> io::Result<Option<Loaded<T>>> {
     let bytes = read_file(storage, path).await?;
-    let Ok((header, rest)) = Header::ref_from_prefix(&bytes) else { return Ok(None) };
-    let Some(body) = rest.get(..header.length.get() as usize) else { return Ok(None) };
+    let Ok((header, rest)) = Header::ref_from_prefix(&bytes) else {
+        return Ok(None);
+    };
+    let Some(body) = rest.get(..header.length.get() as usize) else {
+        return Ok(None);
+    };
     if header.magic != MAGIC || checksum(header, body) != header.checksum.get() {
         return Ok(None);
     }

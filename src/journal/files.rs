@@ -49,7 +49,10 @@ pub(super) struct Files {
 /// Where the `index`-th file of a chain is.
 #[must_use]
 pub fn path(directory: &Path, chain: Chain, index: u64) -> PathBuf {
-    directory.join(format!("{:010}-{:03}-{index:06}.{EXTENSION}", chain.generation, chain.core))
+    directory.join(format!(
+        "{:010}-{:03}-{index:06}.{EXTENSION}",
+        chain.generation, chain.core
+    ))
 }
 
 /// Makes a new file: really written and flushed, so that later writes only overwrite (storage rule 21).
@@ -77,7 +80,10 @@ pub(super) async fn prepare(
     if let Some(directory) = path.parent() {
         storage.flush_directory(directory).await?;
     }
-    Ok(Prepared { file, size: size as u64 })
+    Ok(Prepared {
+        file,
+        size: size as u64,
+    })
 }
 
 impl Files {
@@ -90,7 +96,12 @@ impl Files {
             first_sequence: None,
             last_sequence: 0,
         };
-        Files { live: VecDeque::from([live]), free: Vec::new(), preparing: false, next_name: 1 }
+        Files {
+            live: VecDeque::from([live]),
+            free: Vec::new(),
+            preparing: false,
+            next_name: 1,
+        }
     }
 
     pub(super) fn current_number(&self) -> FileNumber {
@@ -117,12 +128,16 @@ impl Files {
     /// Sees to it that the current file takes a round of `len` bytes; false if no file does yet.
     pub(super) fn make_current(&mut self, len: usize) -> bool {
         let len = len as u64;
-        let Some(current) = self.live.back() else { return false };
+        let Some(current) = self.live.back() else {
+            return false;
+        };
         if current.end + len <= current.size {
             return true;
         }
         let number = FileNumber(current.number.0 + 1);
-        let Some(at) = self.free.iter().position(|f| f.size >= len) else { return false };
+        let Some(at) = self.free.iter().position(|f| f.size >= len) else {
+            return false;
+        };
         let Prepared { file, size } = self.free.swap_remove(at);
         self.live.push_back(Live {
             number,
@@ -138,7 +153,9 @@ impl Files {
     /// The place of the next round, which [`Files::make_current`] has made sure of.
     pub(super) fn place(&mut self, len: usize, sequence: u64) -> (FileNumber, u64) {
         debug_assert_eq!(len % BLOCK, 0);
-        let Some(current) = self.live.back_mut() else { return (FileNumber(0), 0) };
+        let Some(current) = self.live.back_mut() else {
+            return (FileNumber(0), 0);
+        };
         let position = current.end;
         current.end += len as u64;
         current.first_sequence.get_or_insert(sequence);
@@ -151,9 +168,7 @@ impl Files {
     pub(super) fn unflushed(&self, flushed: u64, written: u64) -> Vec<Rc<dyn File>> {
         self.live
             .iter()
-            .filter(|f| {
-                f.last_sequence > flushed && f.first_sequence.is_some_and(|s| s <= written)
-            })
+            .filter(|f| f.last_sequence > flushed && f.first_sequence.is_some_and(|s| s <= written))
             .map(|f| Rc::clone(&f.file))
             .collect()
     }

@@ -43,7 +43,9 @@ impl Waits {
             let waker = {
                 let mut state = self.0.borrow_mut();
                 state.reached = state.reached.max(reached);
-                let Some((target, key)) = state.list.front().copied() else { break };
+                let Some((target, key)) = state.list.front().copied() else {
+                    break;
+                };
                 if target > state.reached {
                     break;
                 }
@@ -74,7 +76,11 @@ impl Waits {
     /// Waits until `target` is reached.
     #[must_use]
     pub fn reach(&self, target: u64) -> Reach {
-        Reach { waits: self.clone(), target, key: None }
+        Reach {
+            waits: self.clone(),
+            target,
+            key: None,
+        }
     }
 }
 
@@ -121,7 +127,11 @@ impl Drop for Reach {
     fn drop(&mut self) {
         let Some(key) = self.key else { return };
         let mut state = self.waits.0.borrow_mut();
-        if let Some(at) = state.list.iter().position(|(t, k)| *t == self.target && *k == key) {
+        if let Some(at) = state
+            .list
+            .iter()
+            .position(|(t, k)| *t == self.target && *k == key)
+        {
             state.list.remove(at);
             state.wakers.try_remove(key);
         }

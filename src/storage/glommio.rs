@@ -81,8 +81,7 @@ impl File for GlommioFile {
         let file = Rc::clone(&self.file);
         Box::pin(async move {
             let len = buffer.len();
-            let written =
-                file.write_rc_at(dma_source(&buffer), position).await?;
+            let written = file.write_rc_at(dma_source(&buffer), position).await?;
             if written == len {
                 Ok(())
             } else {
@@ -158,7 +157,9 @@ fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'st
 
 impl Storage for GlommioStorage {
     fn allocate(&self, len: usize) -> BufferMut {
-        BufferMut::new(Box::new(DmaMemory(Rc::new(glommio::allocate_dma_buffer(len)))))
+        BufferMut::new(Box::new(DmaMemory(Rc::new(glommio::allocate_dma_buffer(
+            len,
+        )))))
     }
 
     fn open(&self, path: &Path, mode: Open) -> Io<Rc<dyn File>> {
@@ -173,7 +174,9 @@ impl Storage for GlommioStorage {
             if mode != Open::Read {
                 lock(&file, &path).await?;
             }
-            Ok(Rc::new(GlommioFile { file: Rc::new(file) }) as Rc<dyn File>)
+            Ok(Rc::new(GlommioFile {
+                file: Rc::new(file),
+            }) as Rc<dyn File>)
         })
     }
 
