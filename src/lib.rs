@@ -6,5 +6,6 @@
 //! `server`. `docs/architecture.md` walks one produce and one fetch through them.
 
 pub mod limits;
+pub mod record;
 pub mod time;
 pub mod types;

@@ -14,7 +14,10 @@ impl Monotonic {
     /// The instant `later` from this one.
     #[must_use]
     pub fn plus(self, later: Duration) -> Monotonic {
-        Monotonic(self.0.saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX)))
+        Monotonic(
+            self.0
+                .saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 
     /// The time from `earlier` to this instant; zero if `earlier` is later.
@@ -33,7 +36,11 @@ impl Clock {
     #[must_use]
     pub fn timestamp() -> Timestamp {
         let t = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        Timestamp(t.tv_sec.saturating_mul(1000).saturating_add(t.tv_nsec / 1_000_000))
+        Timestamp(
+            t.tv_sec
+                .saturating_mul(1000)
+                .saturating_add(t.tv_nsec / 1_000_000),
+        )
     }
 
     /// The monotonic clock.
