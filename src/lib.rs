@@ -6,6 +6,7 @@
 //! `server`. `docs/architecture.md` walks one produce and one fetch through them.
 
 pub mod limits;
+pub mod protocol;
 pub mod record;
 pub mod time;
 pub mod types;
