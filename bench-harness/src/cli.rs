@@ -1,7 +1,10 @@
 //! The command line: options, and the tables a person reads. Everything printed to standard output is
 //! printed here.
 
+mod compare;
 mod limits;
+mod load;
+mod replay;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,6 +25,16 @@ struct Cli {
 enum Command {
     /// Measure what this machine can do at best: the same frames on plain system calls.
     Limits(limits::LimitsArgs),
+    /// Produce pre-encoded batches.
+    Produce(load::ProduceArgs),
+    /// Fetch, and count gaps, duplicates, reorders and corrupt batches.
+    Fetch(load::FetchArgs),
+    /// Read everything back and check it against what was acknowledged.
+    Verify(load::VerifyArgs),
+    /// Produce a file line by line, and read it back.
+    Replay(replay::ReplayArgs),
+    /// Run a broker and the machine's limits in turns, and give the ratio.
+    CompareLimits(compare::CompareArgs),
     /// The measured side of `limits`, started by it.
     #[command(hide = true)]
     LimitServer {
@@ -60,6 +73,11 @@ impl Output {
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Limits(args) => limits::run(&args),
+        Command::Produce(args) => load::produce(&args),
+        Command::Fetch(args) => load::fetch(&args),
+        Command::Verify(args) => load::verify(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::CompareLimits(args) => compare::run(&args),
         Command::LimitServer { spec } => crate::limits::serve_child(&spec).map(|()| true),
     };
     match outcome {
