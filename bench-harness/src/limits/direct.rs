@@ -19,25 +19,36 @@ pub(crate) const PIECE_BYTES: usize = 1 << 20;
 
 const FILE_NAME: &str = "millstream-bench-limit.dat";
 
-/// A piece of memory that direct I/O accepts, touched once so that no page is fresh later.
-struct AlignedBuffer {
+/// Memory in pieces that direct I/O accepts, in huge pages where the system has them (a write then pins
+/// one page instead of 256), touched once so that no page is fresh later.
+struct Pieces {
     memory: Vec<u8>,
     start: usize,
 }
 
-impl AlignedBuffer {
-    fn new() -> AlignedBuffer {
-        let memory = vec![1_u8; PIECE_BYTES + BLOCK];
-        let start = memory.as_ptr().align_offset(BLOCK);
-        AlignedBuffer { memory, start }
+impl Pieces {
+    fn new(count: usize) -> Pieces {
+        let bytes = (count + 2) * PIECE_BYTES;
+        let mut memory: Vec<u8> = Vec::with_capacity(bytes);
+        // Huge pages begin at multiples of 2 MiB.
+        let start = memory.as_ptr().align_offset(2 * PIECE_BYTES);
+        let from = memory.as_mut_ptr().wrapping_add(start).cast();
+        // SAFETY: the range lies in the allocation, and the advice changes no contents.
+        let _small_pages_serve_too = unsafe {
+            rustix::mm::madvise(from, count * PIECE_BYTES, rustix::mm::Advice::LinuxHugepage)
+        };
+        memory.resize(bytes, 1);
+        Pieces { memory, start }
     }
 
-    fn bytes(&self) -> &[u8] {
-        &self.memory[self.start..self.start + PIECE_BYTES]
+    fn get(&self, piece: usize) -> &[u8] {
+        let at = self.start + piece * PIECE_BYTES;
+        &self.memory[at..at + PIECE_BYTES]
     }
 
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..self.start + PIECE_BYTES]
+    fn get_mut(&mut self, piece: usize) -> &mut [u8] {
+        let at = self.start + piece * PIECE_BYTES;
+        &mut self.memory[at..at + PIECE_BYTES]
     }
 }
 
@@ -59,9 +70,9 @@ pub fn prepare_file(dir: &Path, bytes: u64) -> Result<PathBuf> {
         "allocating {bytes} bytes in {}",
         unfinished.display()
     ))?;
-    let buffer = AlignedBuffer::new();
+    let pieces = Pieces::new(1);
     for at in (0..bytes).step_by(PIECE_BYTES) {
-        file.write_all_at(buffer.bytes(), at)
+        file.write_all_at(pieces.get(0), at)
             .doing(format!("writing {}", unfinished.display()))?;
     }
     file.sync_data().doing("flushing the prepared file")?;
@@ -90,7 +101,6 @@ pub(crate) struct Extent {
 }
 
 struct Piece {
-    buffer: AlignedBuffer,
     /// Bytes given away to frames; the rest of the piece is still free.
     reserved: usize,
     /// Of these, the bytes that have arrived. A piece is written when it is closed and both agree.
@@ -106,6 +116,7 @@ pub(crate) struct DirectWriter {
     file_bytes: u64,
     next_offset: u64,
     depth: usize,
+    memory: Pieces,
     pieces: Vec<Piece>,
     /// Last in, first out, so that a piece just written is used again while the cache knows it.
     free: Vec<usize>,
@@ -138,7 +149,6 @@ impl DirectWriter {
         let per_frame = frame_bytes.div_ceil(PIECE_BYTES) + 1;
         let count = (open_frames + 1) * per_frame + depth + 2;
         let piece = |_| Piece {
-            buffer: AlignedBuffer::new(),
             reserved: 0,
             filled: 0,
             closed: false,
@@ -150,6 +160,7 @@ impl DirectWriter {
             file_bytes,
             next_offset: 0,
             depth,
+            memory: Pieces::new(count),
             pieces: (0..count).map(piece).collect(),
             free: (0..count).rev().collect(),
             current: None,
@@ -238,7 +249,8 @@ impl DirectWriter {
         };
         let here = extent.len.min(bytes.len());
         let piece = &mut self.pieces[extent.piece];
-        piece.buffer.bytes_mut()[extent.at..extent.at + here].copy_from_slice(&bytes[..here]);
+        self.memory.get_mut(extent.piece)[extent.at..extent.at + here]
+            .copy_from_slice(&bytes[..here]);
         piece.filled += here;
         if piece.closed && piece.filled == piece.reserved {
             self.ready.push_back(extent.piece);
@@ -282,7 +294,7 @@ impl DirectWriter {
             if self.next_offset + PIECE_BYTES as u64 > self.file_bytes {
                 self.next_offset = 0;
             }
-            let bytes = &piece.buffer.bytes()[..len];
+            let bytes = &self.memory.get(index)[..len];
             let entry = opcode::Write::new(
                 types::Fd(self.file.as_raw_fd()),
                 bytes.as_ptr(),

@@ -24,6 +24,8 @@ pub(super) const PREFIX_BYTES: usize = 8;
 pub(super) const ACK_BYTES: usize = 8;
 
 const RECEIVE_BYTES: usize = 64 << 10;
+/// Receives on one connection before the next one's turn: a mebibyte.
+const RECEIVES_PER_TURN: usize = 16;
 const RING_TOKEN: usize = usize::MAX - 1;
 
 pub(super) struct Server {
@@ -34,6 +36,16 @@ pub(super) struct Server {
     report: ServerReport,
     /// A receive was put off because no memory was left for what it might bring.
     starved: bool,
+}
+
+/// What a receive found.
+enum Received {
+    /// As much as it could take: there may be more.
+    Full,
+    /// The socket is empty, or memory is short.
+    Drained,
+    /// The connection has ended.
+    End,
 }
 
 #[derive(Default)]
@@ -112,7 +124,7 @@ impl Server {
                     }
                     if event.readable
                         && !connection.ended
-                        && !self.receive(connection, event.token, &mut buffer)?
+                        && !self.drain(connection, event.token, &mut buffer)?
                     {
                         connection.ended = true;
                         poll.remove(connection.stream.as_fd()).doing("epoll")?;
@@ -127,6 +139,8 @@ impl Server {
                     .submit(std::mem::take(&mut self.starved))
                     .doing("submitting writes")?;
                 writer.reap(&mut written).doing("writing")?;
+                // What waited for a place in the depth goes out before the next wait.
+                writer.submit(false).doing("submitting writes")?;
             }
             if !written.is_empty() {
                 self.answer(&mut connections, &mut written);
@@ -155,13 +169,31 @@ impl Server {
             .is_some_and(|w| w.in_flight() > 0 || w.has_partial())
     }
 
-    /// One receive and all that follows from it; false at the end of the connection.
-    fn receive(
+    /// Takes what the socket has, up to a bound; false at the end of the connection. Staying on one
+    /// connection finishes its frame while its memory is in the cache.
+    fn drain(
         &mut self,
         connection: &mut Connection,
         token: usize,
         buffer: &mut [u8],
     ) -> Result<bool> {
+        for _ in 0..RECEIVES_PER_TURN {
+            match self.receive(connection, token, buffer)? {
+                Received::Full => {}
+                Received::Drained => return Ok(true),
+                Received::End => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// One receive and all that follows from it.
+    fn receive(
+        &mut self,
+        connection: &mut Connection,
+        token: usize,
+        buffer: &mut [u8],
+    ) -> Result<Received> {
         // Back-pressure: a receive may finish one frame and begin others.
         if self
             .writer
@@ -169,18 +201,20 @@ impl Server {
             .is_some_and(|w| !w.has_room(RECEIVE_BYTES + self.spec.frame_bytes))
         {
             self.starved = true;
-            return Ok(true);
+            return Ok(Received::Drained);
         }
         let len = match recv(&connection.stream, &mut *buffer, RecvFlags::DONTWAIT) {
             Ok((_, len)) => len,
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(true),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {
+                return Ok(Received::Drained);
+            }
             Err(error) => return Err(error).doing("receiving"),
         };
         if len == 0 {
             if connection.frame.left > 0 || connection.frame.prefix_len > 0 {
                 return Err(Error::Peer("a connection ended inside a frame".to_owned()));
             }
-            return Ok(false);
+            return Ok(Received::End);
         }
         self.report.bytes += len as u64;
         let mut bytes = &buffer[..len];
@@ -215,7 +249,11 @@ impl Server {
                 self.end_frame(connection);
             }
         }
-        Ok(true)
+        Ok(if len == RECEIVE_BYTES {
+            Received::Full
+        } else {
+            Received::Drained
+        })
     }
 
     fn begin_frame(&mut self, connection: &mut Connection, token: usize) -> Result<()> {
