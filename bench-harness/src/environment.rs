@@ -114,7 +114,7 @@ fn scheduled_ns(pid: u32) -> u64 {
 pub struct Environment {
     /// The processor's own name.
     pub cpu: String,
-    /// How many of them this process may use.
+    /// How many of them are there, whatever this thread is pinned to.
     pub cores: usize,
     /// The kernel's release.
     pub kernel: String,
@@ -133,7 +133,7 @@ impl Environment {
         let system = rustix::system::uname();
         Environment {
             cpu: first_value("/proc/cpuinfo", "model name").unwrap_or_default(),
-            cores: core_affinity::get_core_ids().map_or(0, |ids| ids.len()),
+            cores: count_of("/proc/cpuinfo", "processor"),
             kernel: system.release().to_string_lossy().into_owned(),
             memory_mib: first_value("/proc/meminfo", "MemTotal")
                 .and_then(|v| v.split_whitespace().next()?.parse::<u64>().ok())
@@ -144,6 +144,11 @@ impl Environment {
             harness: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
+}
+
+fn count_of(path: &str, key: &str) -> usize {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().filter(|line| line.starts_with(key)).count()
 }
 
 fn first_value(path: &str, key: &str) -> Option<String> {
