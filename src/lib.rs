@@ -17,5 +17,7 @@ pub mod protocol;
 pub mod protocol;
 pub mod record;
 pub mod storage;
+pub mod protocol;
+pub mod record;
 pub mod time;
 pub mod types;

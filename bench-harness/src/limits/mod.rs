@@ -1,0 +1,193 @@
+//! What this machine can do at best, measured in the same run as the broker: programs on plain system
+//! calls that move the same frames and leave out everything a broker is for.
+//!
+//! The measured side is a child process of its own (this binary once more), pinned to the server core
+//! with one thread and nothing but epoll and one io_uring; the load side is the calling thread. The
+//! child's processor time is read from outside, exactly as a broker's is.
+
+mod child;
+mod direct;
+mod ingest;
+mod load;
+mod serve;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use child::serve_child;
+pub use direct::prepare_file;
+
+use crate::environment::{CpuTime, pin_to_core};
+use crate::error::Result;
+use crate::stats::Latencies;
+
+/// What the measured side does with what it gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LimitKind {
+    /// Receives frames and forgets them.
+    Sink,
+    /// And checks their CRC-32C.
+    SinkCrc,
+    /// And writes them to the disk.
+    SinkCrcWrite,
+    /// And acknowledges each one when its write has completed: the limit of produce.
+    Ingest,
+    /// Answers small requests with bytes from warm memory: the limit of a tail fetch.
+    MemoryToSocket,
+    /// Sends the same frame back.
+    Echo,
+}
+
+impl LimitKind {
+    /// The stages of the ingest pipeline, each with one more than the one before.
+    pub const INGEST_STAGES: [LimitKind; 4] = [
+        LimitKind::Sink,
+        LimitKind::SinkCrc,
+        LimitKind::SinkCrcWrite,
+        LimitKind::Ingest,
+    ];
+
+    pub(crate) fn checks_crc(self) -> bool {
+        matches!(
+            self,
+            LimitKind::SinkCrc | LimitKind::SinkCrcWrite | LimitKind::Ingest
+        )
+    }
+
+    pub(crate) fn writes(self) -> bool {
+        matches!(self, LimitKind::SinkCrcWrite | LimitKind::Ingest)
+    }
+
+    pub(crate) fn answers(self) -> bool {
+        matches!(
+            self,
+            LimitKind::Ingest | LimitKind::MemoryToSocket | LimitKind::Echo
+        )
+    }
+}
+
+/// One limit run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LimitSpec {
+    /// What is measured.
+    pub kind: LimitKind,
+    /// The size of a frame without its prefix; for memory to socket the size of an answer.
+    pub frame_bytes: usize,
+    /// How many connections carry them.
+    pub connections: usize,
+    /// Frames under way on each connection where there is an answer.
+    pub in_flight: usize,
+    /// What to move in all, rounded up to whole frames on every connection.
+    pub bytes: u64,
+    /// The core of the measured side; none leaves it to the scheduler.
+    pub server_core: Option<usize>,
+    /// The core of the load side.
+    pub client_core: Option<usize>,
+    /// The prepared file the ingest limit writes to.
+    pub file: Option<PathBuf>,
+    /// Direct writes in flight.
+    pub depth: usize,
+    /// The warm memory that answers come from.
+    pub memory_bytes: usize,
+}
+
+impl LimitSpec {
+    /// A run with the usual settings.
+    #[must_use]
+    pub fn new(kind: LimitKind, frame_bytes: usize, connections: usize, bytes: u64) -> LimitSpec {
+        LimitSpec {
+            kind,
+            frame_bytes,
+            connections,
+            in_flight: 4,
+            bytes,
+            server_core: None,
+            client_core: None,
+            file: None,
+            depth: 4,
+            memory_bytes: 256 << 20,
+        }
+    }
+
+    fn frames_per_connection(&self) -> u64 {
+        self.bytes
+            .div_ceil((self.frame_bytes * self.connections) as u64)
+            .max(1)
+    }
+}
+
+/// What a limit run moved and what it cost.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LimitResult {
+    /// What was measured.
+    pub kind: LimitKind,
+    /// The size of a frame.
+    pub frame_bytes: usize,
+    /// How many connections there were.
+    pub connections: usize,
+    /// Frames moved.
+    pub frames: u64,
+    /// Frames answered or acknowledged.
+    pub answers: u64,
+    /// Payload bytes moved (frames without prefixes; for memory to socket the answers).
+    pub bytes: u64,
+    /// From the first byte sent to the last answer (without answers: to the end of the last connection).
+    pub elapsed: Duration,
+    /// Processor time of the measured side.
+    pub server_cpu: CpuTime,
+    /// Processor time of the load side.
+    pub client_cpu: CpuTime,
+    /// Direct writes, if there were any.
+    pub writes: u64,
+    /// Time from the sending of a frame's first byte to its answer.
+    pub latency: Option<Latencies>,
+}
+
+impl LimitResult {
+    /// 10^9 bytes per second.
+    #[must_use]
+    pub fn gb_per_s(&self) -> f64 {
+        self.bytes as f64 / 1e9 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+}
+
+/// What the child says when all connections have ended.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct ServerReport {
+    pub(crate) frames: u64,
+    pub(crate) bytes: u64,
+    pub(crate) writes: u64,
+    pub(crate) crc_mismatches: u64,
+}
+
+/// Runs one limit with `program` (this binary) as the measured side.
+///
+/// # Errors
+/// If the child cannot be started, breaks off, counts other frames than were sent, or saw a bad CRC.
+pub fn run(spec: &LimitSpec, program: &Path) -> Result<LimitResult> {
+    if let Some(core) = spec.client_core {
+        pin_to_core(core)?;
+    }
+    let child = child::Child::start(spec, program)?;
+    let before = (CpuTime::of_process(child.pid())?, CpuTime::of_self()?);
+    let load = load::drive(spec, child.address())?;
+    let after = (CpuTime::of_process(child.pid())?, CpuTime::of_self()?);
+    let report = child.finish()?;
+    load::check(spec, &load, &report)?;
+    Ok(LimitResult {
+        kind: spec.kind,
+        frame_bytes: spec.frame_bytes,
+        connections: spec.connections,
+        frames: report.frames,
+        answers: load.answers,
+        bytes: report.frames * spec.frame_bytes as u64,
+        elapsed: load.elapsed,
+        server_cpu: after.0.since(before.0),
+        client_cpu: after.1.since(before.1),
+        writes: report.writes,
+        latency: load.latency,
+    })
+}

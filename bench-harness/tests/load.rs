@@ -1,0 +1,217 @@
+//! Produce, fetch, verify and replay against a broker in memory, honest and not.
+
+mod fake;
+
+use std::error::Error;
+use std::time::Duration;
+
+use bench_harness::consumer::{self, FetchSpec, Range};
+use bench_harness::oracle::{Depth, Verdict};
+use bench_harness::producer::{self, Acks, ProduceSpec};
+use bench_harness::replay::{self, ReplaySpec};
+use bench_harness::result::RunResult;
+use bench_harness::state::State;
+use fake::{FakeBroker, Fault};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// Twenty batches on each of three partitions.
+fn spec(broker: &FakeBroker) -> ProduceSpec {
+    ProduceSpec {
+        connections: 3,
+        batch_bytes: 2000,
+        record_bytes: 100,
+        bytes: Some(60 * 2000 - 1000),
+        ..ProduceSpec::new(&broker.address, "t")
+    }
+}
+
+/// Produces with that fault, then verifies against the state file.
+fn produce_and_verify(fault: Fault) -> Result<(RunResult, Verdict), Box<dyn Error>> {
+    let broker = FakeBroker::start(fault)?;
+    let directory = tempfile::tempdir()?;
+    let state = directory.path().join("state");
+    let produced = producer::run(&ProduceSpec {
+        state: Some(state.clone()),
+        ..spec(&broker)
+    })?;
+    let fetch = FetchSpec {
+        depth: Depth::Bytes,
+        acked: Some(State::read(&state)?),
+        connections: 2,
+        // Smaller than two batches, so that fetches end inside batches.
+        partition_bytes: 3000,
+        ..FetchSpec::new(&broker.address, "t", Range::Whole)
+    };
+    let verified = consumer::run(&fetch)?;
+    Ok((produced, verified.verdict.ok_or("no verdict")?))
+}
+
+#[test]
+fn what_an_honest_broker_holds_is_clean() -> Outcome {
+    let (produced, verdict) = produce_and_verify(Fault::Nothing)?;
+    assert!(produced.is_clean(), "{produced:?}");
+    assert_eq!((produced.requests, produced.latency.count), (60, 60));
+    assert_eq!((verdict.batches, verdict.records), (60, produced.records));
+    assert!(verdict.is_clean() && verdict.gaps == 0, "{verdict:?}");
+    Ok(())
+}
+
+#[test]
+fn each_fault_is_found() -> Outcome {
+    // Each strikes once on each of the three partitions.
+    let (_, lost) = produce_and_verify(Fault::Lose(5))?;
+    assert_eq!((lost.lost, lost.gaps), (3, 3), "{lost:?}");
+    let (_, last) = produce_and_verify(Fault::Lose(19))?;
+    assert!(
+        last.lost > 0 && !last.is_clean(),
+        "the last of a partition: {last:?}"
+    );
+    let (_, doubled) = produce_and_verify(Fault::Double(5))?;
+    assert_eq!((doubled.duplicates, doubled.lost), (3, 0), "{doubled:?}");
+    let (_, exchanged) = produce_and_verify(Fault::Exchange(5))?;
+    assert_eq!(
+        (exchanged.reorders, exchanged.duplicates, exchanged.lost),
+        (3, 0, 0),
+        "{exchanged:?}"
+    );
+    let (_, changed) = produce_and_verify(Fault::Change(5))?;
+    assert_eq!(changed.corrupt, 3, "{changed:?}");
+    Ok(())
+}
+
+#[test]
+fn a_refused_batch_is_an_error_of_the_run_and_not_lost() -> Outcome {
+    let (produced, verdict) = produce_and_verify(Fault::Refuse(5))?;
+    assert!(!produced.is_clean());
+    assert_eq!(
+        produced.errors.get("KafkaStorageError"),
+        Some(&3),
+        "{produced:?}"
+    );
+    assert_eq!((produced.requests, verdict.batches), (57, 57));
+    assert!(verdict.is_clean(), "{verdict:?}");
+    Ok(())
+}
+
+#[test]
+fn a_broker_that_dies_leaves_what_it_acknowledged_on_file() -> Outcome {
+    let broker = FakeBroker::start(Fault::Die(7))?;
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("state");
+    let produced = producer::run(&ProduceSpec {
+        state: Some(path.clone()),
+        ..spec(&broker)
+    })?;
+    assert!(
+        produced.broken.is_some() && !produced.is_clean(),
+        "{produced:?}"
+    );
+    let state = State::read(&path)?;
+    assert_eq!(
+        state.streams.values().map(|a| a.end).sum::<u64>(),
+        produced.requests
+    );
+    // Whatever answers at that address later lacks it all, the topic to begin with.
+    let other = FakeBroker::start(Fault::Nothing)?;
+    let fetch = FetchSpec {
+        acked: Some(state),
+        ..FetchSpec::new(&other.address, "t", Range::Whole)
+    };
+    assert!(consumer::run(&fetch).is_err());
+    Ok(())
+}
+
+#[test]
+fn without_acks_everything_arrives_before_the_run_ends() -> Outcome {
+    let broker = FakeBroker::start(Fault::Nothing)?;
+    let produced = producer::run(&ProduceSpec {
+        acks: Acks::None,
+        ..spec(&broker)
+    })?;
+    assert!(produced.is_clean(), "{produced:?}");
+    let read = consumer::run(&FetchSpec::new(&broker.address, "t", Range::Whole))?;
+    assert_eq!(read.verdict.map(|v| v.batches), Some(60));
+    Ok(())
+}
+
+#[test]
+fn a_repeated_fetch_reads_the_same_again() -> Outcome {
+    let broker = FakeBroker::start(Fault::Nothing)?;
+    producer::run(&spec(&broker))?;
+    let fetch = FetchSpec {
+        connections: 2,
+        in_flight: 3,
+        partition_bytes: 10_000,
+        bytes: Some(1_000_000),
+        ..FetchSpec::new(&broker.address, "t", Range::Repeat)
+    };
+    let read = consumer::run(&fetch)?;
+    assert!(read.is_clean(), "{read:?}");
+    assert!(
+        read.bytes >= 1_000_000 && read.verdict.is_some_and(|v| v.batches > 400),
+        "{read:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_tail_brings_what_is_produced_meanwhile() -> Outcome {
+    let broker = FakeBroker::start(Fault::Nothing)?;
+    producer::run(&spec(&broker))?;
+    let follow = FetchSpec {
+        bytes: Some(100_000),
+        duration: Some(Duration::from_secs(20)),
+        depth: Depth::Bytes,
+        wait: Duration::ZERO,
+        ..FetchSpec::new(&broker.address, "t", Range::Tail)
+    };
+    let follower = std::thread::spawn(move || consumer::run(&follow).map_err(|e| e.to_string()));
+    // Until the follower has had its fill, whenever it began.
+    while !follower.is_finished() {
+        producer::run(&spec(&broker))?;
+    }
+    let read = follower.join().map_err(|_| "the follower panicked")??;
+    assert!(read.is_clean() && read.bytes >= 100_000, "{read:?}");
+    Ok(())
+}
+
+#[test]
+fn a_file_comes_back_line_by_line() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("lines.txt");
+    let text: String = (0..1000)
+        .map(|i| format!("key{} line {i} {}\n", i % 17, "x".repeat(i % 90)))
+        .collect();
+    std::fs::write(&file, text)?;
+    let replay = |broker: &FakeBroker, key_field| ReplaySpec {
+        bootstrap: broker.address.clone(),
+        topic: "lines".to_owned(),
+        partitions: 4,
+        file: file.clone(),
+        key_field,
+        batch_bytes: 4000,
+        produce: true,
+        verify: true,
+    };
+    for key_field in [None, Some(1)] {
+        let broker = FakeBroker::start(Fault::Nothing)?;
+        // Twice: the second must be found behind the first.
+        for _ in 0..2 {
+            let result = replay::run(&replay(&broker, key_field))?;
+            assert_eq!((result.lines, result.read), (1000, 1000));
+            assert!(result.differences.is_empty(), "{result:?}");
+        }
+    }
+    for fault in [
+        Fault::Change(2),
+        Fault::Lose(2),
+        Fault::Double(2),
+        Fault::Exchange(2),
+    ] {
+        let broker = FakeBroker::start(fault)?;
+        let result = replay::run(&replay(&broker, None))?;
+        assert_eq!(result.differences.len(), 4, "{fault:?}: {result:?}");
+    }
+    Ok(())
+}
