@@ -16,10 +16,7 @@ fn main() {
     }
     details.extend(std::env::var("TARGET"));
     let runtime = std::env::var_os("CARGO_FEATURE_RUNTIME").is_some();
-    details.push(format!(
-        "features: {}",
-        if runtime { "runtime" } else { "none" }
-    ));
+    details.push(format!("features: {}", if runtime { "runtime" } else { "none" }));
     println!("cargo::rustc-env=MILLSTREAM_BUILD={}", details.join(", "));
 }
 

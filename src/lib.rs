@@ -5,19 +5,14 @@
 //! `metadata`; `storage`; `journal`; `log`; `partition`; `metrics`; `shard`; `handlers`; `net`;
 //! `server`. `docs/architecture.md` walks one produce and one fetch through them.
 
-pub mod journal;
 pub mod config;
+pub mod journal;
 pub mod limits;
 pub mod log;
 pub mod metadata;
 pub mod partition;
-pub mod record;
-pub mod storage;
-pub mod protocol;
 pub mod protocol;
 pub mod record;
 pub mod storage;
-pub mod protocol;
-pub mod record;
 pub mod time;
 pub mod types;

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 pub use uuid::Uuid;
 
 /// The position of a record in a partition's log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Offset(pub i64);
 
 impl Offset {
@@ -30,7 +32,9 @@ impl fmt::Display for Offset {
 
 /// The number of a leadership of a partition (KIP-101): offsets reused under another epoch may hold
 /// other records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct LeaderEpoch(pub i32);
 
 /// A topic's id (KIP-516): it survives nothing but the topic itself, so a topic deleted and created

@@ -23,11 +23,7 @@ fn text(bytes: &[u8]) -> String {
 fn refused(arguments: &[&str], exit_code: i32) -> Result<String, Box<dyn Error>> {
     let output = run(arguments)?;
     let line = text(&output.stderr);
-    assert_eq!(
-        output.status.code(),
-        Some(exit_code),
-        "{arguments:?}: {line}"
-    );
+    assert_eq!(output.status.code(), Some(exit_code), "{arguments:?}: {line}");
     assert!(output.stdout.is_empty(), "{arguments:?}");
     assert!(
         line.starts_with("error: ") && line.lines().count() == 1 && line.contains("; "),
@@ -38,12 +34,7 @@ fn refused(arguments: &[&str], exit_code: i32) -> Result<String, Box<dyn Error>>
 
 fn printed(arguments: &[&str]) -> Result<String, Box<dyn Error>> {
     let output = run(arguments)?;
-    assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{arguments:?}: {}",
-        text(&output.stderr)
-    );
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output.stderr));
     assert_eq!(text(&output.stderr), "", "{arguments:?}");
     Ok(text(&output.stdout))
 }
@@ -51,14 +42,8 @@ fn printed(arguments: &[&str]) -> Result<String, Box<dyn Error>> {
 #[test]
 fn help_has_examples_and_exit_codes() -> Outcome {
     let help = printed(&["--help"])?;
-    for word in [
-        "Examples:",
-        "serve",
-        "doctor",
-        "completions",
-        "--listen",
-        "78 bad configuration",
-    ] {
+    for word in ["Examples:", "serve", "doctor", "completions", "--listen", "78 bad configuration"]
+    {
         assert!(help.contains(word), "{word}");
     }
     let keys = printed(&["--help-config"])?;
@@ -87,10 +72,7 @@ fn version_says_what_was_built() -> Outcome {
 fn completions_for_each_shell() -> Outcome {
     for shell in ["bash", "zsh", "fish"] {
         let script = printed(&["completions", shell])?;
-        assert!(
-            script.contains("millstream") && script.contains("doctor"),
-            "{shell}"
-        );
+        assert!(script.contains("millstream") && script.contains("doctor"), "{shell}");
     }
     Ok(())
 }
@@ -109,10 +91,7 @@ fn bad_usage_is_2() -> Outcome {
 #[test]
 fn bad_configuration_is_78() -> Outcome {
     let line = refused(&["serve", "--set", "num.partitions=0"], 78)?;
-    assert_eq!(
-        line,
-        "error: num.partitions = 0 (flag --set) is less than 1; give 1 or more\n"
-    );
+    assert_eq!(line, "error: num.partitions = 0 (flag --set) is less than 1; give 1 or more\n");
     assert!(
         refused(&["--data-dir", "/a,/b"], 78)?
             .contains("log.dirs = /a,/b (flag --data-dir) names several")
@@ -145,24 +124,15 @@ fn print_shows_values_with_their_sources() -> Outcome {
         "log.retention.ms = 60000  # environment KAFKA_LOG_RETENTION_MS".to_owned(),
         "message.max.bytes = 1048588  # default".to_owned(),
     ] {
-        assert!(
-            printed.lines().any(|printed| printed == line),
-            "{line}\n{printed}"
-        );
+        assert!(printed.lines().any(|printed| printed == line), "{line}\n{printed}");
     }
     Ok(())
 }
 
 #[test]
 fn unknown_keys_warn_once_and_do_not_stop() -> Outcome {
-    let output = run(&[
-        "config",
-        "check",
-        "--set",
-        "zookeeper.connect=z",
-        "--set",
-        "no.such.key=1",
-    ])?;
+    let output =
+        run(&["config", "check", "--set", "zookeeper.connect=z", "--set", "no.such.key=1"])?;
     assert_eq!(output.status.code(), Some(0));
     let warning = text(&output.stderr);
     assert!(warning.starts_with(
@@ -180,24 +150,14 @@ fn doctor_prints_a_table() -> Outcome {
     let output = run(&["doctor", "--data-dir", &data.display().to_string()])?;
     let table = text(&output.stdout);
     assert!(table.starts_with("CONDITION"), "{table}");
-    for condition in [
-        "kernel",
-        "io_uring",
-        "locked memory",
-        "open files",
-        "data directory",
-        "file system",
-    ] {
-        assert!(
-            table.lines().any(|line| line.starts_with(condition)),
-            "{condition}\n{table}"
-        );
+    for condition in
+        ["kernel", "io_uring", "locked memory", "open files", "data directory", "file system"]
+    {
+        assert!(table.lines().any(|line| line.starts_with(condition)), "{condition}\n{table}");
     }
     let tuning = include_str!("../tuning/README.md");
-    let conditions: Vec<&str> = tuning
-        .lines()
-        .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next())
-        .collect();
+    let conditions: Vec<&str> =
+        tuning.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()).collect();
     for line in table.lines().skip(1) {
         let explained = conditions
             .iter()

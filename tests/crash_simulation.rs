@@ -307,7 +307,11 @@ async fn check(broker: Rc<Broker>, model: Rc<RefCell<Model>>, crash: Option<Cras
             let mut model = model.borrow_mut();
             if crash != Some(Crash::Power) {
                 let seen = model.watermark.get(&id).copied().unwrap_or_default();
-                assert!(position.end >= seen, "{id}: watermark {seen} went back to {}", position.end);
+                assert!(
+                    position.end >= seen,
+                    "{id}: watermark {seen} went back to {}",
+                    position.end
+                );
             }
             let log = model.sent.entry(id).or_default();
             for sent in log.iter().filter(|s| s.acked.get()) {

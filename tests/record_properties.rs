@@ -23,18 +23,9 @@ struct Record {
 fn some_records() -> impl Strategy<Value = Vec<Record>> {
     let bytes = |max| proptest::option::of(proptest::collection::vec(any::<u8>(), 0..max));
     let header = ("[a-z]{0,5}", bytes(10));
-    let record = (
-        0..4_000_000_000_000i64,
-        bytes(30),
-        bytes(300),
-        proptest::collection::vec(header, 0..3),
-    )
-        .prop_map(|(timestamp, key, value, headers)| Record {
-            timestamp,
-            key,
-            value,
-            headers,
-        });
+    let record =
+        (0..4_000_000_000_000i64, bytes(30), bytes(300), proptest::collection::vec(header, 0..3))
+            .prop_map(|(timestamp, key, value, headers)| Record { timestamp, key, value, headers });
     proptest::collection::vec(record, 1..40)
 }
 
@@ -43,17 +34,11 @@ fn codec() -> impl Strategy<Value = Codec> {
 }
 
 fn build(records: &[Record], codec: Codec) -> Result<Vec<u8>, BatchError> {
-    let mut builder = BatchBuilder::new().codec(codec).producer(Producer {
-        id: 9,
-        epoch: 2,
-        base_sequence: 77,
-    });
+    let mut builder =
+        BatchBuilder::new().codec(codec).producer(Producer { id: 9, epoch: 2, base_sequence: 77 });
     for record in records {
-        let headers: Vec<_> = record
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_deref()))
-            .collect();
+        let headers: Vec<_> =
+            record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
         let (key, value) = (record.key.as_deref(), record.value.as_deref());
         builder.record_with_headers(Timestamp(record.timestamp), key, value, &headers);
     }
@@ -77,11 +62,7 @@ fn walk(batch: &[u8]) -> Result<Vec<Record>, Box<dyn std::error::Error>> {
             ))
         });
         walked.push(Record {
-            timestamp: batch
-                .header()
-                .base_timestamp()
-                .0
-                .wrapping_add(record.timestamp_delta),
+            timestamp: batch.header().base_timestamp().0.wrapping_add(record.timestamp_delta),
             key: record.key.map(<[u8]>::to_vec),
             value: record.value.map(<[u8]>::to_vec),
             headers: headers.collect::<Result<_, _>>()?,
@@ -93,11 +74,7 @@ fn walk(batch: &[u8]) -> Result<Vec<Record>, Box<dyn std::error::Error>> {
 /// Rules that accept every timestamp, and look into compressed batches.
 fn rules() -> ValidationRules {
     let defaults = ValidationRules::kafka_defaults(Timestamp(0));
-    ValidationRules {
-        timestamp_after_ms_max: i64::MAX,
-        validation: Validation::Full,
-        ..defaults
-    }
+    ValidationRules { timestamp_after_ms_max: i64::MAX, validation: Validation::Full, ..defaults }
 }
 
 proptest! {
@@ -197,10 +174,7 @@ fn batches_follow_one_another() -> Result<(), Box<dyn std::error::Error>> {
         let batch = walk.next().ok_or("a batch")??;
         assert!(batch.crc_valid() && batch.header().attributes().is_control());
     }
-    assert_eq!(
-        walk.next().map(|batch| batch.err()),
-        Some(Some(BatchError::Truncated))
-    );
+    assert_eq!(walk.next().map(|batch| batch.err()), Some(Some(BatchError::Truncated)));
     assert_eq!(walk.position(), 2 * one.len());
     assert!(walk.next().is_none());
     Ok(())
@@ -240,10 +214,7 @@ fn from_oracle(record: oracle::Record) -> Record {
 
 fn to_oracle(record: &Record, index: i32) -> oracle::Record {
     let header = |(name, value): &(String, Option<Vec<u8>>)| {
-        (
-            StrBytes::from_string(name.clone()),
-            value.clone().map(Bytes::from),
-        )
+        (StrBytes::from_string(name.clone()), value.clone().map(Bytes::from))
     };
     oracle::Record {
         transactional: false,

@@ -38,14 +38,8 @@ const RUNTIME: &[&str] = &["shard", "handlers", "net", "server", "cli"];
 const LINES_MAX: usize = 900;
 
 /// Folders of the root whose files are somebody else's bytes: built, stored by a broker, or golden.
-const FOREIGN: &[&str] = &[
-    "target",
-    ".git",
-    "data",
-    "millstream-data",
-    "tests/data",
-    "fuzz/corpus",
-];
+const FOREIGN: &[&str] =
+    &["target", ".git", "data", "millstream-data", "tests/data", "fuzz/corpus"];
 
 /// Ends of names of the files these checks read.
 const TEXT: &[&str] = &[
@@ -100,19 +94,11 @@ impl Source {
 
     /// The names of the modules this file stands in, outermost first; none for `lib.rs` and `main.rs`.
     fn modules(&self) -> Vec<&str> {
-        let Some(inner) = self
-            .path
-            .strip_prefix("src/")
-            .and_then(|p| p.strip_suffix(".rs"))
-        else {
+        let Some(inner) = self.path.strip_prefix("src/").and_then(|p| p.strip_suffix(".rs")) else {
             return Vec::new();
         };
         let inner = inner.strip_suffix("/mod").unwrap_or(inner);
-        if matches!(inner, "lib" | "main") {
-            Vec::new()
-        } else {
-            inner.split('/').collect()
-        }
+        if matches!(inner, "lib" | "main") { Vec::new() } else { inner.split('/').collect() }
     }
 }
 
@@ -128,11 +114,7 @@ fn walk(folder: &Path, prefix: &str, found: &mut Vec<Source>) -> Result<(), Stri
     for entry in entries {
         let entry = entry.map_err(|e| format!("{}: {e}", folder.display()))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let path = if prefix.is_empty() {
-            name
-        } else {
-            format!("{prefix}/{name}")
-        };
+        let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         let kind = entry.file_type().map_err(|e| format!("{path}: {e}"))?;
         if kind.is_dir() {
             if !FOREIGN.contains(&path.as_str()) {
@@ -253,10 +235,7 @@ fn character(rest: &str) -> usize {
             .and_then(|r| r.get(1..))
             .and_then(|r| r.find('\''))
             .map_or(0, |end| end + 4),
-        Some(_) => chars
-            .next()
-            .filter(|(_, c)| *c == '\'')
-            .map_or(0, |(at, _)| at + 1),
+        Some(_) => chars.next().filter(|(_, c)| *c == '\'').map_or(0, |(at, _)| at + 1),
         None => 0,
     }
 }
@@ -267,13 +246,11 @@ fn is_word(c: char) -> bool {
 
 /// Where `word` stands alone in `line`.
 fn words<'a>(line: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
-    line.match_indices(word)
-        .map(|(at, _)| at)
-        .filter(move |at| {
-            let before = line.get(..*at).and_then(|l| l.chars().next_back());
-            let after = line.get(at + word.len()..).and_then(|l| l.chars().next());
-            !before.is_some_and(is_word) && !after.is_some_and(is_word)
-        })
+    line.match_indices(word).map(|(at, _)| at).filter(move |at| {
+        let before = line.get(..*at).and_then(|l| l.chars().next_back());
+        let after = line.get(at + word.len()..).and_then(|l| l.chars().next());
+        !before.is_some_and(is_word) && !after.is_some_and(is_word)
+    })
 }
 
 fn first_word(text: &str) -> &str {
@@ -313,18 +290,12 @@ fn heads(after: &str) -> Vec<&str> {
 #[test]
 fn modules_use_only_lower_modules() -> Outcome {
     let mut findings = Vec::new();
-    for source in tree()?
-        .iter()
-        .filter(|s| s.is_rust() && s.path.starts_with("src/"))
-    {
+    for source in tree()?.iter().filter(|s| s.is_rust() && s.path.starts_with("src/")) {
         let code = code_of(&source.text);
         let modules = source.modules();
         let Some(own) = modules.first() else { continue };
         let Some(own_rank) = rank(own) else {
-            findings.push(format!(
-                "{}: module `{own}` has no line in ORDER",
-                source.path
-            ));
+            findings.push(format!("{}: module `{own}` has no line in ORDER", source.path));
             continue;
         };
         let mut used = BTreeSet::new();
@@ -340,14 +311,11 @@ fn modules_use_only_lower_modules() -> Outcome {
         for name in used.into_iter().filter(|name| name != own) {
             match rank(name) {
                 Some(other) if other < own_rank => {}
-                Some(_) => findings.push(format!(
-                    "{}: `{own}` stands below `{name}` and uses it",
-                    source.path
-                )),
-                None => findings.push(format!(
-                    "{}: `crate::{name}` is no module of ORDER",
-                    source.path
-                )),
+                Some(_) => findings
+                    .push(format!("{}: `{own}` stands below `{name}` and uses it", source.path)),
+                None => {
+                    findings.push(format!("{}: `crate::{name}` is no module of ORDER", source.path))
+                }
             }
         }
     }
@@ -373,15 +341,10 @@ fn module_reached_by_super(code: &str, at: usize, depth: usize) -> Option<&str> 
 #[test]
 fn only_the_edge_names_the_runtime() -> Outcome {
     let mut findings = Vec::new();
-    for source in tree()?
-        .iter()
-        .filter(|s| s.is_rust() && s.path.starts_with("src/"))
-    {
+    for source in tree()?.iter().filter(|s| s.is_rust() && s.path.starts_with("src/")) {
         let own = source.modules().first().copied().unwrap_or("");
-        if matches!(
-            source.path.as_str(),
-            "src/storage/glommio.rs" | "src/main.rs"
-        ) || RUNTIME.contains(&own)
+        if matches!(source.path.as_str(), "src/storage/glommio.rs" | "src/main.rs")
+            || RUNTIME.contains(&own)
         {
             continue;
         }
@@ -407,10 +370,9 @@ fn rust_files_keep_the_small_rules() -> Outcome {
             let mut finding =
                 |what: &str| findings.push(format!("{}:{}: {what}", source.path, number + 1));
             for name in ["todo", "unimplemented", "dbg"] {
-                if words(line, name).any(|at| {
-                    line.get(at + name.len()..)
-                        .is_some_and(|l| l.starts_with('!'))
-                }) {
+                if words(line, name)
+                    .any(|at| line.get(at + name.len()..).is_some_and(|l| l.starts_with('!')))
+                {
                     finding(&format!("`{name}!`"));
                 }
             }
@@ -420,17 +382,11 @@ fn rust_files_keep_the_small_rules() -> Outcome {
         }
         for (number, attribute) in attributes(&code) {
             let exception = ["allow", "expect"].iter().any(|name| {
-                words(&attribute, name).any(|at| {
-                    attribute
-                        .get(at + name.len()..)
-                        .is_some_and(|a| a.starts_with('('))
-                })
+                words(&attribute, name)
+                    .any(|at| attribute.get(at + name.len()..).is_some_and(|a| a.starts_with('(')))
             });
             if exception && words(&attribute, "reason").next().is_none() {
-                findings.push(format!(
-                    "{}:{number}: an exception without a reason",
-                    source.path
-                ));
+                findings.push(format!("{}:{number}: an exception without a reason", source.path));
             }
         }
     }
@@ -456,12 +412,7 @@ fn attributes(code: &str) -> Vec<(usize, String)> {
             depth == 0
         });
         let number = code.get(..at).unwrap_or("").matches('\n').count() + 1;
-        found.push((
-            number,
-            rest.get(..length.unwrap_or(rest.len()))
-                .unwrap_or("")
-                .to_owned(),
-        ));
+        found.push((number, rest.get(..length.unwrap_or(rest.len())).unwrap_or("").to_owned()));
     }
     found
 }
@@ -469,21 +420,13 @@ fn attributes(code: &str) -> Vec<(usize, String)> {
 #[test]
 fn text_files_keep_the_small_rules() -> Outcome {
     // In pieces, so that this file does not hold them.
-    let foreign = [
-        ["/ho", "me/"],
-        ["/Us", "ers/"],
-        ["/ro", "ot/"],
-        ["/wo", "rk/"],
-        ["../sh", "ared"],
-    ];
+    let foreign =
+        [["/ho", "me/"], ["/Us", "ers/"], ["/ro", "ot/"], ["/wo", "rk/"], ["../sh", "ared"]];
     let mut findings = Vec::new();
     for source in tree()? {
         let lines = source.text.lines().count();
         if lines > LINES_MAX {
-            findings.push(format!(
-                "{}: {lines} lines, more than {LINES_MAX}",
-                source.path
-            ));
+            findings.push(format!("{}: {lines} lines, more than {LINES_MAX}", source.path));
         }
         if !source.text.is_empty() && !source.text.ends_with('\n') {
             findings.push(format!("{}: no newline at the end", source.path));
@@ -526,29 +469,19 @@ fn the_expected_files_exist() -> Outcome {
         "tests/acceptance.toml",
     ];
     let missing = expected.iter().filter(|path| !root().join(path).exists());
-    report(
-        &missing
-            .map(|path| format!("{path} is missing"))
-            .collect::<Vec<_>>(),
-    )
+    report(&missing.map(|path| format!("{path} is missing")).collect::<Vec<_>>())
 }
 
 #[test]
 fn links_lead_to_files() -> Outcome {
     let mut findings = Vec::new();
     for source in tree()? {
-        let folder = root()
-            .join(&source.path)
-            .parent()
-            .map(Path::to_path_buf)
-            .unwrap_or_default();
+        let folder = root().join(&source.path).parent().map(Path::to_path_buf).unwrap_or_default();
         for (number, line) in source.text.lines().enumerate() {
             let links: Vec<PathBuf> = if source.path.ends_with(".md") {
                 markdown_links(line).map(|link| folder.join(link)).collect()
             } else if source.is_rust() {
-                documents_named(line)
-                    .map(|link| root().join(link))
-                    .collect()
+                documents_named(line).map(|link| root().join(link)).collect()
             } else {
                 Vec::new()
             };
@@ -582,8 +515,7 @@ fn documents_named(line: &str) -> impl Iterator<Item = &str> {
             .find(|c: char| !(is_word(c) || matches!(c, '/' | '-' | '.')))
             .unwrap_or(path.len());
         let path = path.get(..end)?;
-        path.find(".md")
-            .and_then(|end| path.get(..end + ".md".len()))
+        path.find(".md").and_then(|end| path.get(..end + ".md".len()))
     })
 }
 
@@ -631,26 +563,16 @@ fn the_compatibility_table_equals_supported() -> Outcome {
     let path = root().join("docs/compatibility.md");
     let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let is_row = |line: &&str| {
-        line.strip_prefix("| ")
-            .is_some_and(|l| l.starts_with(|c: char| c.is_ascii_digit()))
+        line.strip_prefix("| ").is_some_and(|l| l.starts_with(|c: char| c.is_ascii_digit()))
     };
     let told: Vec<String> = text.lines().filter(is_row).map(str::to_owned).collect();
     let row = |api: &Supported| {
         let (key, name, max) = (api.key.number(), api.name, api.max);
-        format!(
-            "| {key} | {name} | {}-{max} | {}-{max} |",
-            api.advertised_min, api.min
-        )
+        format!("| {key} | {name} | {}-{max} | {}-{max} |", api.advertised_min, api.min)
     };
     let served: Vec<String> = SUPPORTED.iter().map(row).collect();
-    let lacking = served
-        .iter()
-        .filter(|row| !told.contains(row))
-        .map(|row| format!("lacks {row}"));
-    let wrong = told
-        .iter()
-        .filter(|row| !served.contains(row))
-        .map(|row| format!("has {row}"));
+    let lacking = served.iter().filter(|row| !told.contains(row)).map(|row| format!("lacks {row}"));
+    let wrong = told.iter().filter(|row| !served.contains(row)).map(|row| format!("has {row}"));
     report(&lacking.chain(wrong).collect::<Vec<_>>())
 }
 
@@ -667,17 +589,13 @@ struct Line {
 fn acceptance() -> Result<Vec<Line>, String> {
     let path = root().join("tests/acceptance.toml");
     let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let document: toml::Table = text
-        .parse()
-        .map_err(|e| format!("{}: {e}", path.display()))?;
+    let document: toml::Table = text.parse().map_err(|e| format!("{}: {e}", path.display()))?;
     let lines = document
         .get("line")
         .and_then(toml::Value::as_array)
         .ok_or("no [[line]] in acceptance.toml")?;
     let string = |line: &toml::Value, key: &str| {
-        line.get(key)
-            .and_then(toml::Value::as_str)
-            .map(str::to_owned)
+        line.get(key).and_then(toml::Value::as_str).map(str::to_owned)
     };
     let line = |line: &toml::Value| {
         let shown = line
@@ -687,11 +605,7 @@ fn acceptance() -> Result<Vec<Line>, String> {
         Ok(Line {
             id: string(line, "id").ok_or("a line without `id`")?,
             text: string(line, "text").ok_or("a line without `text`")?,
-            shown_by: shown
-                .iter()
-                .filter_map(toml::Value::as_str)
-                .map(str::to_owned)
-                .collect(),
+            shown_by: shown.iter().filter_map(toml::Value::as_str).map(str::to_owned).collect(),
             missing: string(line, "missing"),
         })
     };
@@ -714,10 +628,7 @@ fn every_acceptance_line_is_shown() -> Outcome {
             findings.push(format!("{}: no text", line.id));
         }
         if line.shown_by.is_empty() && line.missing.as_deref().is_none_or(str::is_empty) {
-            findings.push(format!(
-                "{}: shown by nothing, and nothing said to be missing",
-                line.id
-            ));
+            findings.push(format!("{}: shown by nothing, and nothing said to be missing", line.id));
         }
         for shown in &line.shown_by {
             if let Err(why) = exists(shown, &sources, &recipes) {
@@ -737,13 +648,9 @@ fn exists(shown: &str, sources: &[Source], recipes: &BTreeSet<String>) -> Result
             _ => Err("a command is `just RECIPE`".to_owned()),
         };
     }
-    let (path, test) = shown
-        .split_once("::")
-        .ok_or("neither `file.rs::test` nor `command: just recipe`")?;
-    let source = sources
-        .iter()
-        .find(|s| s.path == path)
-        .ok_or("no such file")?;
+    let (path, test) =
+        shown.split_once("::").ok_or("neither `file.rs::test` nor `command: just recipe`")?;
+    let source = sources.iter().find(|s| s.path == path).ok_or("no such file")?;
     let name = test.rsplit("::").next().unwrap_or(test);
     let code = code_of(&source.text);
     for at in words(&code, name) {
@@ -752,10 +659,7 @@ fn exists(shown: &str, sources: &[Source], recipes: &BTreeSet<String>) -> Result
             continue;
         };
         // The attributes of a function stand between it and the item before it.
-        let head = before
-            .rfind(['}', ';'])
-            .and_then(|end| before.get(end..))
-            .unwrap_or(before);
+        let head = before.rfind(['}', ';']).and_then(|end| before.get(end..)).unwrap_or(before);
         if head.contains("#[test]") {
             return Ok(());
         }
@@ -765,10 +669,7 @@ fn exists(shown: &str, sources: &[Source], recipes: &BTreeSet<String>) -> Result
 
 /// The names of the justfile's recipes.
 fn recipes(sources: &[Source]) -> BTreeSet<String> {
-    let text = sources
-        .iter()
-        .find(|s| s.path == "justfile")
-        .map_or("", |s| s.text.as_str());
+    let text = sources.iter().find(|s| s.path == "justfile").map_or("", |s| s.text.as_str());
     let head = |line: &str| {
         let name = line.split([' ', ':']).next().unwrap_or("");
         let is_recipe =
@@ -793,10 +694,7 @@ fn code_is_told_from_comments_and_literals() {
 
 #[test]
 fn what_a_path_leads_to_is_seen() {
-    assert_eq!(
-        heads("{record::{A, B}, types::C, net}; other"),
-        ["record", "types", "net"]
-    );
+    assert_eq!(heads("{record::{A, B}, types::C, net}; other"), ["record", "types", "net"]);
     assert_eq!(heads("server::run()"), ["server"]);
     assert_eq!(module_reached_by_super("super::net::X", 0, 1), Some("net"));
     assert_eq!(module_reached_by_super("super::net::X", 0, 2), None);

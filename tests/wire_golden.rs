@@ -33,19 +33,10 @@ fn every_version_served_has_its_frames() -> Result {
                 .flat_map(|request| ["full", "null", "empty"].map(|shape| (request, shape)))
             {
                 let found = frames.iter().filter(|frame| {
-                    (
-                        frame.key,
-                        frame.version,
-                        frame.request,
-                        frame.shape.as_str(),
-                    ) == (api.key, version, request, shape)
+                    (frame.key, frame.version, frame.request, frame.shape.as_str())
+                        == (api.key, version, request, shape)
                 });
-                assert_eq!(
-                    found.count(),
-                    1,
-                    "{} {version} {shape}, request: {request}",
-                    api.name
-                );
+                assert_eq!(found.count(), 1, "{} {version} {shape}, request: {request}", api.name);
                 expected += 1;
             }
         }
@@ -61,11 +52,7 @@ fn frames_decode_to_what_was_put_in_and_encode_to_the_same_bytes() -> Result {
             "{:?} {} {} request: {}",
             golden.key, golden.version, golden.shape, golden.request
         );
-        let encoded = if golden.request {
-            request(&golden)
-        } else {
-            response(&golden)
-        };
+        let encoded = if golden.request { request(&golden) } else { response(&golden) };
         let encoded = encoded.map_err(|error| format!("{place}: {error}"))?;
         assert_eq!(encoded, golden.frame, "{place}");
     }
@@ -75,18 +62,9 @@ fn frames_decode_to_what_was_put_in_and_encode_to_the_same_bytes() -> Result {
 fn request(golden: &Golden) -> Result<Bytes> {
     let (header, request) = decode_request(golden.frame.clone())?;
     let client_id = (golden.shape != "null").then(|| StrBytes::from("golden"));
-    assert_eq!(
-        (header.api_key, header.api_version.number),
-        (golden.key, golden.version)
-    );
-    assert_eq!(
-        (header.correlation_id, &header.client_id),
-        (correlation_id(golden), &client_id)
-    );
-    let told = Told {
-        version: header.api_version,
-        nulls: golden.shape == "null",
-    };
+    assert_eq!((header.api_key, header.api_version.number), (golden.key, golden.version));
+    assert_eq!((header.correlation_id, &header.client_id), (correlation_id(golden), &client_id));
+    let told = Told { version: header.api_version, nulls: golden.shape == "null" };
     macro_rules! compare {
         ($($api:ident)+) => {
             match &request { $(Request::$api(request) => request.compare(&golden.json, told)?,)+ }
@@ -106,10 +84,7 @@ fn response(golden: &Golden) -> Result<Bytes> {
     assert_eq!(header.correlation_id, correlation_id(golden));
     let response = Response::decode(golden.key, &mut reader, version)?;
     assert_eq!(reader.remaining(), 0);
-    let told = Told {
-        version,
-        nulls: golden.shape == "null",
-    };
+    let told = Told { version, nulls: golden.shape == "null" };
     macro_rules! compare {
         ($($api:ident)+) => {
             match &response { $(Response::$api(response) => response.compare(&golden.json, told)?,)+ }
@@ -144,11 +119,7 @@ trait Compare: Sized {
 }
 
 fn equal(equal: bool, value: &dyn std::fmt::Debug, json: &Value) -> Result {
-    if equal {
-        Ok(())
-    } else {
-        Err(format!("{value:?} is not {json}").into())
-    }
+    if equal { Ok(()) } else { Err(format!("{value:?} is not {json}").into()) }
 }
 
 macro_rules! compare_integers {
@@ -176,11 +147,7 @@ impl Compare for ErrorCode {
 
 impl Compare for Uuid {
     fn compare(&self, json: &Value, _: Told) -> Result {
-        equal(
-            json.as_str() == Some(&self.simple().to_string()),
-            self,
-            json,
-        )
+        equal(json.as_str() == Some(&self.simple().to_string()), self, json)
     }
 }
 
@@ -218,13 +185,9 @@ impl<T: Compare + std::fmt::Debug> Compare for Option<T> {
 
 impl<T: Compare + std::fmt::Debug> Compare for Vec<T> {
     fn compare(&self, json: &Value, told: Told) -> Result {
-        let elements = json
-            .as_array()
-            .ok_or_else(|| format!("{self:?} is not {json}"))?;
+        let elements = json.as_array().ok_or_else(|| format!("{self:?} is not {json}"))?;
         equal(elements.len() == self.len(), self, json)?;
-        self.iter()
-            .zip(elements)
-            .try_for_each(|(element, json)| element.compare(json, told))
+        self.iter().zip(elements).try_for_each(|(element, json)| element.compare(json, told))
     }
 }
 
@@ -264,11 +227,7 @@ fn camel(name: &str) -> String {
     let mut camel = String::new();
     for (i, word) in name.split('_').enumerate() {
         let (first, rest) = word.split_at(1);
-        camel += &if i == 0 {
-            first.to_owned()
-        } else {
-            first.to_uppercase()
-        };
+        camel += &if i == 0 { first.to_owned() } else { first.to_uppercase() };
         camel += rest;
     }
     camel
@@ -277,19 +236,15 @@ fn camel(name: &str) -> String {
 #[test]
 fn decoded_records_point_into_the_frame() -> Result {
     let frames = golden_frames()?;
-    let golden = frames
-        .iter()
-        .find(|golden| golden.request && golden.shape == "full")
-        .ok_or("no frame")?;
+    let golden =
+        frames.iter().find(|golden| golden.request && golden.shape == "full").ok_or("no frame")?;
     let Request::Produce(ProduceRequest { topic_data, .. }) =
         decode_request(golden.frame.clone())?.1
     else {
         return Err("the first API is not Produce".into());
     };
-    let records = topic_data
-        .iter()
-        .flat_map(|topic| &topic.partition_data)
-        .flat_map(|data| &data.records);
+    let records =
+        topic_data.iter().flat_map(|topic| &topic.partition_data).flat_map(|data| &data.records);
     for records in records {
         let frame = golden.frame.as_ptr_range();
         assert!(frame.contains(&records.as_ptr()) && !records.is_empty());
@@ -301,24 +256,16 @@ fn decoded_records_point_into_the_frame() -> Result {
 #[test]
 fn external_records_make_the_same_frame() -> Result {
     let mut spliced = 0;
-    for golden in golden_frames()?
-        .iter()
-        .filter(|golden| !golden.request && golden.key == ApiKey::Fetch)
+    for golden in
+        golden_frames()?.iter().filter(|golden| !golden.request && golden.key == ApiKey::Fetch)
     {
         let version = golden.key.version(golden.version).ok_or("not served")?;
         let (header, mut response) =
             decode_response::<FetchResponse>(version, golden.frame.clone())?;
         let mut buffers = Vec::new();
-        for data in response
-            .responses
-            .iter_mut()
-            .flat_map(|topic| &mut topic.partitions)
-        {
+        for data in response.responses.iter_mut().flat_map(|topic| &mut topic.partitions) {
             if let Some(records) = &mut data.records {
-                let external = Records::External {
-                    token: buffers.len(),
-                    len: records.len(),
-                };
+                let external = Records::External { token: buffers.len(), len: records.len() };
                 buffers.push(records.as_inline().cloned().ok_or("external")?);
                 *records = external;
             }
@@ -337,12 +284,7 @@ fn external_records_make_the_same_frame() -> Result {
             }
         }
         assert_eq!(sent.len(), frame.len);
-        assert_eq!(
-            sent.get(4..),
-            Some(golden.frame.as_ref()),
-            "{}",
-            golden.version
-        );
+        assert_eq!(sent.get(4..), Some(golden.frame.as_ref()), "{}", golden.version);
     }
     // Four partitions in each version from 4 to 18.
     assert_eq!(spliced, 4 * 15);

@@ -11,10 +11,7 @@ use millstream::protocol::{ApiKey, Reader, Response, ResponseHeader, SUPPORTED, 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-#[expect(
-    dead_code,
-    reason = "what was put into the frames does not matter here"
-)]
+#[expect(dead_code, reason = "what was put into the frames does not matter here")]
 #[path = "wire/golden.rs"]
 mod golden;
 
@@ -124,11 +121,7 @@ fn changed_bytes_neither_panic_nor_allocate() -> Result {
         for position in 0..golden.frame.len() {
             let mut bytes = golden.frame.to_vec();
             *bytes.get_mut(position).ok_or("position")? ^= random.random_range(1..=255_u8);
-            check(
-                &golden,
-                &bytes,
-                &format_args!("byte {position}, SEED={seed}"),
-            );
+            check(&golden, &bytes, &format_args!("byte {position}, SEED={seed}"));
         }
     }
     Ok(())
@@ -165,17 +158,9 @@ fn lengths_and_counts_that_lie_neither_panic_nor_allocate() -> Result {
 #[test]
 fn long_frames_of_small_elements_stay_within_the_bound() -> Result {
     const LEN: usize = 60_000;
-    let counts: [&[u8]; 4] = [
-        &[],
-        &[0, 0, 0x4e, 0x20],
-        &[0xa1, 0x9c, 0x01],
-        &[0xe1, 0xd4, 0x03],
-    ];
+    let counts: [&[u8]; 4] = [&[], &[0, 0, 0x4e, 0x20], &[0xa1, 0x9c, 0x01], &[0xe1, 0xd4, 0x03]];
     let mut decoded = 0;
-    for golden in golden_frames()?
-        .iter()
-        .filter(|golden| golden.shape == "empty")
-    {
+    for golden in golden_frames()?.iter().filter(|golden| golden.shape == "empty") {
         let version = golden.key.version(golden.version).ok_or("not served")?;
         let header = if golden.request {
             16 + usize::from(version.flexible)
@@ -184,9 +169,7 @@ fn long_frames_of_small_elements_stay_within_the_bound() -> Result {
         };
         let header = golden.frame.get(..header).ok_or("range")?;
         let patterns =
-            (0..=255_u8)
-                .map(|byte| [byte, byte])
-                .chain([[1, 0], [0, 1], [2, 1], [1, 2]]);
+            (0..=255_u8).map(|byte| [byte, byte]).chain([[1, 0], [0, 1], [2, 1], [1, 2]]);
         for (pattern, count) in patterns.flat_map(|pattern| counts.map(|count| (pattern, count))) {
             let frame = [header, count, &pattern.repeat(LEN / 2)].concat();
             decoded += usize::from(check(
@@ -238,10 +221,7 @@ fn nothing_but_requests_is_a_request() -> Result {
         &[0; 7],
     ];
     for frame in frames {
-        assert!(
-            decode_request(Bytes::copy_from_slice(frame)).is_err(),
-            "{frame:?}"
-        );
+        assert!(decode_request(Bytes::copy_from_slice(frame)).is_err(), "{frame:?}");
     }
     for api in SUPPORTED {
         for version in [api.min - 1, api.max + 1, i16::MIN, i16::MAX] {
@@ -249,11 +229,7 @@ fn nothing_but_requests_is_a_request() -> Result {
             frame.put_i16(api.key.number());
             frame.put_i16(version);
             frame.put_bytes(0, 64);
-            assert!(
-                decode_request(frame.freeze()).is_err(),
-                "{} {version}",
-                api.name
-            );
+            assert!(decode_request(frame.freeze()).is_err(), "{} {version}", api.name);
         }
     }
     Ok(())

@@ -48,10 +48,7 @@ proptest! {
 fn the_other_implementation_knows_all_but_the_newest_versions() {
     let served: i16 = SUPPORTED.iter().map(|api| api.max - api.min + 1).sum();
     // ListOffsets 11 came with Kafka 4.2.
-    assert_eq!(
-        shared_versions().count(),
-        usize::try_from(served).unwrap() - 1
-    );
+    assert_eq!(shared_versions().count(), usize::try_from(served).unwrap() - 1);
 }
 
 /// Every version that both serve.
@@ -60,9 +57,7 @@ fn shared_versions() -> impl Iterator<Item = (&'static Supported, i16)> {
         let theirs = theirs(api.key).map(|key| key.valid_versions());
         let shared =
             move |number: &i16| theirs.is_ok_and(|range| (range.min..=range.max).contains(number));
-        (api.min..=api.max)
-            .filter(shared)
-            .map(move |number| (api, number))
+        (api.min..=api.max).filter(shared).map(move |number| (api, number))
     })
 }
 
@@ -115,10 +110,7 @@ fn encode_random<T>(
     encode: impl Fn(&T, &mut Writer) -> std::result::Result<(), EncodeError>,
 ) -> Result<Bytes> {
     for nulls in [true, false] {
-        let message = make(&mut Source {
-            random: StdRng::seed_from_u64(seed),
-            nulls,
-        });
+        let message = make(&mut Source { random: StdRng::seed_from_u64(seed), nulls });
         let mut writer = Writer::new();
         match encode(&message, &mut writer) {
             Err(EncodeError::UnexpectedNull { .. }) if nulls => {}
@@ -134,55 +126,34 @@ fn encode_random<T>(
 #[test]
 fn nothing_is_lost_in_the_newest_version() -> Result {
     for seed in 0..u64::from(CASES) {
-        let mut source = Source {
-            random: StdRng::seed_from_u64(seed),
-            nulls: true,
-        };
+        let mut source = Source { random: StdRng::seed_from_u64(seed), nulls: true };
         let mut request = fetch::FetchRequest::random(&mut source);
         request.replica_id = fetch::FetchRequest::default().replica_id;
-        request
-            .topics
-            .iter_mut()
-            .for_each(|topic| topic.topic = StrBytes::default());
+        request.topics.iter_mut().for_each(|topic| topic.topic = StrBytes::default());
         request
             .forgotten_topics_data
             .iter_mut()
             .for_each(|topic| topic.topic = StrBytes::default());
         let mut response = fetch::FetchResponse::random(&mut source);
-        response
-            .responses
-            .iter_mut()
-            .for_each(|topic| topic.topic = StrBytes::default());
+        response.responses.iter_mut().for_each(|topic| topic.topic = StrBytes::default());
         let mut metadata = metadata::MetadataResponse::random(&mut source);
         metadata.cluster_authorized_operations = i32::MIN;
 
         let request = Request::from(request);
-        let version = request
-            .key()
-            .version(request.key().supported().max)
-            .ok_or("version")?;
+        let version = request.key().version(request.key().supported().max).ok_or("version")?;
         let mut writer = Writer::new();
         request.encode(&mut writer, version)?;
         assert_eq!(
-            Request::decode(
-                request.key(),
-                &mut Reader::new(writer.into_bytes()?),
-                version
-            )?,
+            Request::decode(request.key(), &mut Reader::new(writer.into_bytes()?), version)?,
             request
         );
         for response in [Response::from(response), metadata.into()] {
-            let version = response
-                .key()
-                .version(response.key().supported().max)
-                .ok_or("version")?;
+            let version =
+                response.key().version(response.key().supported().max).ok_or("version")?;
             let mut writer = Writer::new();
             response.encode(&mut writer, version)?;
             let mut reader = Reader::new(writer.into_bytes()?);
-            assert_eq!(
-                Response::decode(response.key(), &mut reader, version)?,
-                response
-            );
+            assert_eq!(Response::decode(response.key(), &mut reader, version)?, response);
         }
     }
     Ok(())
@@ -228,11 +199,7 @@ impl Random for ErrorCode {
 
 impl Random for Uuid {
     fn random(source: &mut Source) -> Self {
-        Uuid::from_u128(if bool::random(source) {
-            source.random.random()
-        } else {
-            0
-        })
+        Uuid::from_u128(if bool::random(source) { source.random.random() } else { 0 })
     }
 }
 
@@ -248,21 +215,14 @@ fn random_len(source: &mut Source) -> usize {
 impl Random for StrBytes {
     fn random(source: &mut Source) -> Self {
         let len = random_len(source);
-        (0..len)
-            .map(|_| source.random.random::<char>())
-            .collect::<String>()
-            .into()
+        (0..len).map(|_| source.random.random::<char>()).collect::<String>().into()
     }
 }
 
 impl Random for Bytes {
     fn random(source: &mut Source) -> Self {
         // Past the size from which the writer shares bytes, now and then.
-        let len = if source.random.random_range(0..10) == 0 {
-            2000
-        } else {
-            random_len(source)
-        };
+        let len = if source.random.random_range(0..10) == 0 { 2000 } else { random_len(source) };
         (0..len).map(|_| source.random.random::<u8>()).collect()
     }
 }

@@ -116,13 +116,7 @@ impl Template {
         let shift = CrcShift::new(bytes.len() - stamp_at - STAMP_BYTES);
         let records =
             u32::try_from(count).map_err(|_| Error::Usage("too many records".to_owned()))?;
-        Ok(Template {
-            bytes: Bytes::from(bytes),
-            stamp_at,
-            crc,
-            shift,
-            records,
-        })
+        Ok(Template { bytes: Bytes::from(bytes), stamp_at, crc, shift, records })
     }
 
     /// The whole batch with its empty stamp.
@@ -170,11 +164,7 @@ fn encode(count: usize, record_bytes: usize, spare: usize, created: Timestamp) -
     let mut builder = BatchBuilder::new();
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     for index in 0..count {
-        let len = if index + 1 == count {
-            record_bytes + spare
-        } else {
-            record_bytes
-        };
+        let len = if index + 1 == count { record_bytes + spare } else { record_bytes };
         let mut value = vec![0; STAMP_BYTES];
         value.extend(u32::try_from(index).unwrap_or(u32::MAX).to_be_bytes());
         value.resize_with(len, || {
@@ -185,20 +175,14 @@ fn encode(count: usize, record_bytes: usize, spare: usize, created: Timestamp) -
         });
         builder.record(created, None, Some(&value));
     }
-    builder
-        .build()
-        .map_err(|e| Error::Usage(format!("no such batch: {e}")))
+    builder.build().map_err(|e| Error::Usage(format!("no such batch: {e}")))
 }
 
 /// What the oracle reads in a batch: the stamp, if it is one of ours.
 #[must_use]
 pub fn read_stamp(batch: &BatchView<'_>) -> Option<Stamp> {
     let value = values(batch.payload()).next()??;
-    if value.bytes.len() < VALUE_BYTES_MIN {
-        None
-    } else {
-        Stamp::read(value.bytes)
-    }
+    if value.bytes.len() < VALUE_BYTES_MIN { None } else { Stamp::read(value.bytes) }
 }
 
 /// Whether every record of one of our batches is in its place and none is missing.
@@ -248,17 +232,9 @@ fn value_at<'a>(payload: &'a [u8], at: &mut usize) -> Option<Value<'a>> {
     let key = nullable(record, at)?;
     let before = *at;
     let bytes = nullable(record, at)?.unwrap_or_default();
-    let value_at = if bytes.is_empty() {
-        before
-    } else {
-        *at - bytes.len()
-    };
+    let value_at = if bytes.is_empty() { before } else { *at - bytes.len() };
     *at = end;
-    Some(Value {
-        key,
-        bytes,
-        at: value_at,
-    })
+    Some(Value { key, bytes, at: value_at })
 }
 
 fn nullable<'a>(bytes: &'a [u8], at: &mut usize) -> Option<Option<&'a [u8]>> {
@@ -293,19 +269,12 @@ mod tests {
 
     #[test]
     fn batches_have_the_size_asked_for() {
-        for (batch_bytes, record_bytes) in [
-            (65_536, 1024),
-            (65_536, 100),
-            (1 << 20, 1000),
-            (4096, 24),
-            (200, 24),
-        ] {
+        for (batch_bytes, record_bytes) in
+            [(65_536, 1024), (65_536, 100), (1 << 20, 1000), (4096, 24), (200, 24)]
+        {
             let template = Template::new(batch_bytes, record_bytes, NOW).unwrap();
             let short = batch_bytes - template.bytes().len();
-            assert!(
-                short <= 4,
-                "{batch_bytes}/{record_bytes}: {short} bytes short"
-            );
+            assert!(short <= 4, "{batch_bytes}/{record_bytes}: {short} bytes short");
             let records = usize::try_from(template.records()).unwrap();
             assert!(records >= batch_bytes / (record_bytes + 16).max(1) - 1);
         }
@@ -315,11 +284,7 @@ mod tests {
     fn stamping_keeps_the_crc_true_and_is_read_back() {
         let template = Template::new(20_000, 300, NOW).unwrap();
         for sequence in [0, 1, u64::MAX, 77] {
-            let stamp = Stamp {
-                run: 0xDEAD_BEEF_0000_0001,
-                producer: 9,
-                sequence,
-            };
+            let stamp = Stamp { run: 0xDEAD_BEEF_0000_0001, producer: 9, sequence };
             let bytes = template.stamped(stamp);
             let view = BatchView::parse(&bytes).unwrap();
             assert!(view.crc_valid());
@@ -331,19 +296,9 @@ mod tests {
     #[test]
     fn head_and_tail_make_the_batch() {
         let template = Template::new(5000, 100, NOW).unwrap();
-        let stamp = Stamp {
-            run: 1,
-            producer: 2,
-            sequence: 3,
-        };
+        let stamp = Stamp { run: 1, producer: 2, sequence: 3 };
         let mut head = template.bytes()[..template.head_bytes()].to_vec();
-        template.stamp(
-            &mut head,
-            Stamp {
-                sequence: 2,
-                ..stamp
-            },
-        );
+        template.stamp(&mut head, Stamp { sequence: 2, ..stamp });
         template.stamp(&mut head, stamp);
         head.extend(template.tail());
         assert_eq!(head, template.stamped(stamp));

@@ -52,9 +52,7 @@ impl Broker {
     /// # Errors
     /// If it cannot be started, ends, or does not answer in time; its log is kept and named.
     pub fn start(spec: &BrokerSpec) -> Result<Broker> {
-        let data = spec
-            .directory
-            .join(format!("broker-{}", std::process::id()));
+        let data = spec.directory.join(format!("broker-{}", std::process::id()));
         let log = data.with_extension("log");
         remove(&data)?;
         std::fs::create_dir_all(&data).doing(data.display())?;
@@ -65,21 +63,12 @@ impl Broker {
         // A child inherits the pin, and so do all threads it starts.
         pin_to_core(spec.core)?;
         let mut command = Command::new(&spec.program);
-        command
-            .arg("serve")
-            .args(["--listen", &address])
-            .arg("--data-dir")
-            .arg(&data);
+        command.arg("serve").args(["--listen", &address]).arg("--data-dir").arg(&data);
         command.args(["--cores", &spec.core.to_string()]);
         command.args(spec.settings.iter().flat_map(|setting| ["--set", setting]));
         let process = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn();
         let process = process.doing(format!("starting {}", spec.program.display()))?;
-        let mut broker = Broker {
-            process,
-            address,
-            data,
-            log,
-        };
+        let mut broker = Broker { process, address, data, log };
         broker.wait_until_ready()?;
         Ok(broker)
     }
@@ -159,10 +148,7 @@ impl Broker {
             }
             crate::pause(Duration::from_millis(20));
         }
-        Err(Error::Peer(format!(
-            "the broker does not end on SIGTERM; see {}",
-            self.log.display()
-        )))
+        Err(Error::Peer(format!("the broker does not end on SIGTERM; see {}", self.log.display())))
     }
 }
 

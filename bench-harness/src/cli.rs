@@ -58,12 +58,8 @@ impl Output {
         };
         let mut line = serde_json::to_vec(result).doing("encoding the result")?;
         line.push(b'\n');
-        let file = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path);
-        file.and_then(|mut file| std::io::Write::write_all(&mut file, &line))
-            .doing(path.display())
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        file.and_then(|mut file| std::io::Write::write_all(&mut file, &line)).doing(path.display())
     }
 }
 
@@ -95,9 +91,7 @@ pub fn main() -> ExitCode {
 
 /// A number of bytes with an optional unit: `64KiB`, `1MiB`, `4GiB`, `10GB`.
 fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor: u64 = match unit {
         "" | "B" => 1,
@@ -108,17 +102,11 @@ fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
         "MB" => 1_000_000,
         "GB" => 1_000_000_000,
         _ => {
-            return Err(format!(
-                "{unit:?} is no unit: use KiB, MiB, GiB, KB, MB or GB"
-            ));
+            return Err(format!("{unit:?} is no unit: use KiB, MiB, GiB, KB, MB or GB"));
         }
     };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| format!("{text:?} is no number of bytes"))?;
-    number
-        .checked_mul(factor)
-        .ok_or_else(|| format!("{text:?} is too much"))
+    let number: u64 = number.parse().map_err(|_| format!("{text:?} is no number of bytes"))?;
+    number.checked_mul(factor).ok_or_else(|| format!("{text:?} is too much"))
 }
 
 /// The same for things that fit into memory.

@@ -102,10 +102,7 @@ impl Case {
     /// CPU-seconds per GB of the limit and of the broker.
     #[must_use]
     pub fn cpu_seconds_per_gb(&self) -> (Spread, Spread) {
-        let limit = self
-            .pairs
-            .iter()
-            .map(|p| p.limit.server_cpu.seconds_per_gb(p.limit.bytes));
+        let limit = self.pairs.iter().map(|p| p.limit.server_cpu.seconds_per_gb(p.limit.bytes));
         let broker = self
             .pairs
             .iter()
@@ -154,11 +151,7 @@ pub fn run(
             progress(*against, *frame_bytes, &pair);
             pairs.push(pair);
         }
-        Ok(Case {
-            against: *against,
-            frame_bytes: *frame_bytes,
-            pairs,
-        })
+        Ok(Case { against: *against, frame_bytes: *frame_bytes, pairs })
     });
     let cases = outcome.collect::<Result<Vec<Case>>>();
     std::fs::remove_file(&file).ok();
@@ -187,9 +180,7 @@ fn pair(
             server_core: Some(spec.broker.core),
             client_core: Some(spec.client_core),
             file: Some(file.to_owned()),
-            memory_bytes: usize::try_from(spec.tail_bytes)
-                .unwrap_or(usize::MAX)
-                .max(frame_bytes),
+            memory_bytes: usize::try_from(spec.tail_bytes).unwrap_or(usize::MAX).max(frame_bytes),
             ..LimitSpec::new(kind, frame_bytes, spec.connections, spec.bytes)
         };
         limits::run(&limit, &spec.harness)
@@ -205,11 +196,7 @@ fn pair(
         let broker = broker()?;
         (limit()?, broker)
     };
-    Ok(Pair {
-        limit,
-        broker,
-        broker_was_quiet,
-    })
+    Ok(Pair { limit, broker, broker_was_quiet })
 }
 
 fn produce_spec(
@@ -233,19 +220,13 @@ fn produce_spec(
 fn produce(spec: &CompareSpec, frame_bytes: usize) -> Result<(RunResult, bool)> {
     let broker = Broker::start(&spec.broker)?;
     pin_to_core(spec.client_core)?;
-    let state = spec
-        .broker
-        .directory
-        .join(format!("acked-{}", std::process::id()));
+    let state = spec.broker.directory.join(format!("acked-{}", std::process::id()));
     let told = ProduceSpec {
         state: spec.verify.then(|| state.clone()),
         ..produce_spec(spec, &broker, frame_bytes, spec.bytes)
     };
     if spec.warm_up_bytes > 0 {
-        clean(producer::run(&ProduceSpec {
-            bytes: Some(spec.warm_up_bytes),
-            ..told.clone()
-        })?)?;
+        clean(producer::run(&ProduceSpec { bytes: Some(spec.warm_up_bytes), ..told.clone() })?)?;
     }
     let quiet = broker.wait_until_quiet()?;
     let result = clean(producer::run(&told)?)?;
@@ -269,12 +250,7 @@ fn produce(spec: &CompareSpec, frame_bytes: usize) -> Result<(RunResult, bool)> 
 fn tail_fetch(spec: &CompareSpec, frame_bytes: usize) -> Result<(RunResult, bool)> {
     let broker = Broker::start(&spec.broker)?;
     pin_to_core(spec.client_core)?;
-    clean(producer::run(&produce_spec(
-        spec,
-        &broker,
-        frame_bytes,
-        spec.tail_bytes,
-    ))?)?;
+    clean(producer::run(&produce_spec(spec, &broker, frame_bytes, spec.tail_bytes))?)?;
     let quiet = broker.wait_until_quiet()?;
     let fetch = FetchSpec {
         connections: spec.connections,

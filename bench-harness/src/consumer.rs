@@ -94,10 +94,7 @@ impl FetchSpec {
             ("range".to_owned(), format!("{:?}", self.range)),
             ("connections".to_owned(), self.connections.to_string()),
             ("in_flight".to_owned(), self.in_flight.to_string()),
-            (
-                "partition_bytes".to_owned(),
-                self.partition_bytes.to_string(),
-            ),
+            ("partition_bytes".to_owned(), self.partition_bytes.to_string()),
             ("depth".to_owned(), format!("{:?}", self.depth)),
         ])
     }
@@ -157,9 +154,7 @@ pub fn run(spec: &FetchSpec) -> Result<RunResult> {
     }
     let endless = spec.bytes.is_none() && spec.duration.is_none();
     if endless && spec.range != Range::Whole {
-        return Err(Error::Usage(
-            "say how much to fetch, or how long".to_owned(),
-        ));
+        return Err(Error::Usage("say how much to fetch, or how long".to_owned()));
     }
     let mut control = Control::connect(&spec.bootstrap)?;
     let topic = control.topic(&spec.topic, None)?;
@@ -180,15 +175,8 @@ pub fn run(spec: &FetchSpec) -> Result<RunResult> {
     let partitions = run.topic.leaders.len();
     let (counts, mut verdict) = (run.counts, run.verdict);
     let mut result = meter.stop("fetch", spec.settings(), counts)?;
-    for cursor in connections
-        .into_iter()
-        .flat_map(|c| c.readers)
-        .flat_map(|r| r.cursors)
-    {
-        let acked = spec
-            .acked
-            .as_ref()
-            .map(|state| state.of_partition(cursor.partition));
+    for cursor in connections.into_iter().flat_map(|c| c.readers).flat_map(|r| r.cursors) {
+        let acked = spec.acked.as_ref().map(|state| state.of_partition(cursor.partition));
         verdict.add(&cursor.oracle.finish(&acked.unwrap_or_default()));
     }
     let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
@@ -216,12 +204,8 @@ fn connect(spec: &FetchSpec, topic: &Topic, ranges: &[(i64, i64)]) -> Result<Vec
             let readers = per_leader * spec.in_flight.max(1);
             let mut mine = Vec::new();
             for r in (c..readers).step_by(per_leader) {
-                let mut own: Vec<i32> = partitions
-                    .iter()
-                    .copied()
-                    .skip(r)
-                    .step_by(readers)
-                    .collect();
+                let mut own: Vec<i32> =
+                    partitions.iter().copied().skip(r).step_by(readers).collect();
                 if own.is_empty() && spec.range == Range::Repeat {
                     own.push(partitions[r % partitions.len()]);
                 }
@@ -249,11 +233,8 @@ fn connect(spec: &FetchSpec, topic: &Topic, ranges: &[(i64, i64)]) -> Result<Vec
 }
 
 fn cursor(spec: &FetchSpec, partition: i32, ranges: &[(i64, i64)]) -> Cursor {
-    let (earliest, latest) = usize::try_from(partition)
-        .ok()
-        .and_then(|p| ranges.get(p))
-        .copied()
-        .unwrap_or_default();
+    let (earliest, latest) =
+        usize::try_from(partition).ok().and_then(|p| ranges.get(p)).copied().unwrap_or_default();
     let (first, end) = match spec.range {
         Range::Whole | Range::Repeat => (earliest, Some(latest)),
         Range::WholeThenTail => (earliest, None),
@@ -297,8 +278,7 @@ impl Run<'_> {
                 let blocked = !connection.wire.is_flushed();
                 if blocked != connection.waits_for_room {
                     connection.waits_for_room = blocked;
-                    poll.modify(&connection.wire, event.token, blocked)
-                        .doing("epoll")?;
+                    poll.modify(&connection.wire, event.token, blocked).doing("epoll")?;
                 }
             }
             let waiting = self.spec.range == Range::Tail || self.spec.range == Range::WholeThenTail;
@@ -316,13 +296,7 @@ impl Run<'_> {
 
     fn turn(&mut self, connection: &mut Connection, readable: bool) -> Result<()> {
         if readable {
-            let Connection {
-                wire,
-                readers,
-                pending,
-                idle,
-                ..
-            } = connection;
+            let Connection { wire, readers, pending, idle, .. } = connection;
             let open = wire.receive(|frame| {
                 let request = pending.pop_front();
                 let request =
@@ -345,13 +319,8 @@ impl Run<'_> {
     }
 
     fn is_over(&self) -> bool {
-        self.spec
-            .bytes
-            .is_some_and(|bytes| self.counts.bytes >= bytes)
-            || self
-                .spec
-                .duration
-                .is_some_and(|d| Clock::monotonic().since(self.begin) >= d)
+        self.spec.bytes.is_some_and(|bytes| self.counts.bytes >= bytes)
+            || self.spec.duration.is_some_and(|d| Clock::monotonic().since(self.begin) >= d)
     }
 
     /// Asks for the reader's partitions that are not read to their end.
@@ -388,9 +357,7 @@ impl Run<'_> {
         };
         connection.correlation_id = connection.correlation_id.wrapping_add(1) & i32::MAX;
         let correlation_id = connection.correlation_id;
-        connection
-            .wire
-            .queue(request_frame(correlation_id, self.version, &request)?);
+        connection.wire.queue(request_frame(correlation_id, self.version, &request)?);
         connection.pending.push_back(Pending {
             correlation_id,
             reader,
@@ -403,19 +370,14 @@ impl Run<'_> {
         let (header, response) = decode_response::<FetchResponse>(self.version, frame)
             .map_err(|e| Error::Peer(format!("Fetch response: {e}")))?;
         if header.correlation_id != request.correlation_id {
-            return Err(Error::Peer(
-                "answers in another order than the requests".to_owned(),
-            ));
+            return Err(Error::Peer("answers in another order than the requests".to_owned()));
         }
         check(response.error_code, "Fetch")?;
         let now = Clock::monotonic();
         self.counts.latency.record(now.since(request.started));
         self.counts.requests += 1;
         for data in response.responses.iter().flat_map(|t| &t.partitions) {
-            let cursor = reader
-                .cursors
-                .iter_mut()
-                .find(|c| c.partition == data.partition_index);
+            let cursor = reader.cursors.iter_mut().find(|c| c.partition == data.partition_index);
             let cursor = cursor
                 .ok_or_else(|| Error::Peer("a Fetch response for another partition".to_owned()))?;
             if data.error_code != ErrorCode::None {
@@ -428,10 +390,7 @@ impl Run<'_> {
                 self.counts.bytes += bytes;
                 self.progress = now;
             }
-            if cursor
-                .end
-                .is_some_and(|end| cursor.oracle.next_offset() >= end)
-            {
+            if cursor.end.is_some_and(|end| cursor.oracle.next_offset() >= end) {
                 self.end_of_range(cursor);
             }
         }

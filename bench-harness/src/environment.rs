@@ -16,9 +16,7 @@ pub fn pin_to_core(core: usize) -> Result<()> {
     if core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
         Ok(())
     } else {
-        Err(Error::Usage(format!(
-            "core {core} cannot be used by this process"
-        )))
+        Err(Error::Usage(format!("core {core} cannot be used by this process")))
     }
 }
 
@@ -46,16 +44,9 @@ impl CpuTime {
         let (user_ns, system_ns) = (user * tick_ns, system * tick_ns);
         let ticks_ns = user_ns + system_ns;
         let total_ns = scheduled_ns(pid).max(ticks_ns);
-        let user_share = if ticks_ns == 0 {
-            0.5
-        } else {
-            user_ns as f64 / ticks_ns as f64
-        };
+        let user_share = if ticks_ns == 0 { 0.5 } else { user_ns as f64 / ticks_ns as f64 };
         let user = Duration::from_nanos((total_ns as f64 * user_share) as u64);
-        Ok(CpuTime {
-            user,
-            system: Duration::from_nanos(total_ns).saturating_sub(user),
-        })
+        Ok(CpuTime { user, system: Duration::from_nanos(total_ns).saturating_sub(user) })
     }
 
     /// What this process has spent.
@@ -84,11 +75,7 @@ impl CpuTime {
     /// CPU-seconds for each 10^9 bytes; zero if nothing moved.
     #[must_use]
     pub fn seconds_per_gb(self, bytes: u64) -> f64 {
-        if bytes == 0 {
-            0.0
-        } else {
-            self.total().as_secs_f64() / (bytes as f64 / 1e9)
-        }
+        if bytes == 0 { 0.0 } else { self.total().as_secs_f64() / (bytes as f64 / 1e9) }
     }
 }
 
@@ -172,18 +159,10 @@ impl MachineTicks {
         let ticks: Vec<u64> = text
             .lines()
             .next()
-            .map(|line| {
-                line.split_whitespace()
-                    .skip(1)
-                    .filter_map(|v| v.parse().ok())
-                    .collect()
-            })
+            .map(|line| line.split_whitespace().skip(1).filter_map(|v| v.parse().ok()).collect())
             .unwrap_or_default();
         // user nice system idle iowait irq softirq steal; guest time is already in user.
-        MachineTicks {
-            stolen: ticks.get(7).copied().unwrap_or(0),
-            all: ticks.iter().take(8).sum(),
-        }
+        MachineTicks { stolen: ticks.get(7).copied().unwrap_or(0), all: ticks.iter().take(8).sum() }
     }
 
     /// The share of all processor time stolen since `earlier`, in per cent.
@@ -221,10 +200,8 @@ mod tests {
 
     #[test]
     fn cpu_seconds_per_gigabyte() {
-        let spent = CpuTime {
-            user: Duration::from_millis(300),
-            system: Duration::from_millis(200),
-        };
+        let spent =
+            CpuTime { user: Duration::from_millis(300), system: Duration::from_millis(200) };
         assert!((spent.seconds_per_gb(2_000_000_000) - 0.25).abs() < 1e-9);
         assert!(spent.seconds_per_gb(0).abs() < 1e-9);
     }

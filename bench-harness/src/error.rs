@@ -53,9 +53,6 @@ pub trait Doing<T> {
 
 impl<T, E: Into<io::Error>> Doing<T> for std::result::Result<T, E> {
     fn doing(self, step: impl fmt::Display) -> Result<T> {
-        self.map_err(|source| Error::Io {
-            doing: step.to_string(),
-            source: source.into(),
-        })
+        self.map_err(|source| Error::Io { doing: step.to_string(), source: source.into() })
     }
 }

@@ -152,21 +152,13 @@ impl PartitionOracle {
             return;
         }
         let first = if self.from_middle { stamp.sequence } else { 0 };
-        let fresh = || Sequences {
-            next: first,
-            missing: BTreeSet::new(),
-        };
-        let sequences = self
-            .producers
-            .entry((stamp.run, stamp.producer))
-            .or_insert_with(fresh);
+        let fresh = || Sequences { next: first, missing: BTreeSet::new() };
+        let sequences = self.producers.entry((stamp.run, stamp.producer)).or_insert_with(fresh);
         if stamp.sequence >= sequences.next {
             // A stamp of foreign bytes may be any number: the gap is counted, and stored in bounds.
             let skipped = stamp.sequence - sequences.next;
             self.verdict.gaps += skipped;
-            sequences
-                .missing
-                .extend((sequences.next..stamp.sequence).take(MISSING_MAX));
+            sequences.missing.extend((sequences.next..stamp.sequence).take(MISSING_MAX));
             sequences.next = stamp.sequence.saturating_add(1);
         } else if sequences.missing.remove(&stamp.sequence) {
             self.verdict.gaps -= 1;
@@ -187,11 +179,8 @@ impl PartitionOracle {
                 *sequence >= next || seen.is_some_and(|s| s.missing.contains(sequence))
             };
             let missing = seen.map_or(0, |s| s.missing.range(..acked.end).count() as u64);
-            let refused = acked
-                .failed
-                .iter()
-                .filter(|s| **s < acked.end && absent(s))
-                .count() as u64;
+            let refused =
+                acked.failed.iter().filter(|s| **s < acked.end && absent(s)).count() as u64;
             verdict.lost += missing + acked.end.saturating_sub(next) - refused;
         }
         verdict

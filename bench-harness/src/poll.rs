@@ -41,12 +41,7 @@ impl Poll {
     /// # Errors
     /// The system's refusal.
     pub fn add(&self, fd: impl AsFd, token: usize, write: bool) -> io::Result<()> {
-        Ok(epoll::add(
-            &self.fd,
-            fd,
-            epoll::EventData::new_u64(token as u64),
-            interest(write),
-        )?)
+        Ok(epoll::add(&self.fd, fd, epoll::EventData::new_u64(token as u64), interest(write))?)
     }
 
     /// Changes whether room to send matters.
@@ -54,12 +49,7 @@ impl Poll {
     /// # Errors
     /// The system's refusal.
     pub fn modify(&self, fd: impl AsFd, token: usize, write: bool) -> io::Result<()> {
-        Ok(epoll::modify(
-            &self.fd,
-            fd,
-            epoll::EventData::new_u64(token as u64),
-            interest(write),
-        )?)
+        Ok(epoll::modify(&self.fd, fd, epoll::EventData::new_u64(token as u64), interest(write))?)
     }
 
     /// Stops to watch `fd`.
@@ -103,9 +93,5 @@ impl Poll {
 }
 
 fn interest(write: bool) -> epoll::EventFlags {
-    if write {
-        epoll::EventFlags::IN | epoll::EventFlags::OUT
-    } else {
-        epoll::EventFlags::IN
-    }
+    if write { epoll::EventFlags::IN | epoll::EventFlags::OUT } else { epoll::EventFlags::IN }
 }

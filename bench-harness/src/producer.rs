@@ -157,31 +157,22 @@ pub fn run(spec: &ProduceSpec) -> Result<RunResult> {
         pin_to_core(core)?;
     }
     if spec.bytes.is_none() && spec.duration.is_none() {
-        return Err(Error::Usage(
-            "say how much to produce, or how long".to_owned(),
-        ));
+        return Err(Error::Usage("say how much to produce, or how long".to_owned()));
     }
-    let created = spec
-        .partitions
-        .unwrap_or(i32::try_from(spec.connections).unwrap_or(i32::MAX));
+    let created = spec.partitions.unwrap_or(i32::try_from(spec.connections).unwrap_or(i32::MAX));
     let mut control = Control::connect(&spec.bootstrap)?;
     let topic = control.topic(&spec.topic, Some(created))?;
     let template = Template::new(spec.batch_bytes, spec.record_bytes, Clock::timestamp())?;
     let id = run_id();
     let version = control.versions().of(ApiKey::Produce)?;
     let mut connections = connect(spec, &topic, &template, version, id)?;
-    let state = spec
-        .state
-        .as_ref()
-        .map(|path| StateWriter::open(path, id, &spec.topic))
-        .transpose()?;
+    let state =
+        spec.state.as_ref().map(|path| StateWriter::open(path, id, &spec.topic)).transpose()?;
     let meter = Meter::start(spec.broker_pid)?;
     let mut run = Run {
         spec,
         tail: template.tail(),
-        left: spec.bytes.map_or(u64::MAX, |bytes| {
-            bytes.div_ceil(template.bytes().len() as u64)
-        }),
+        left: spec.bytes.map_or(u64::MAX, |bytes| bytes.div_ceil(template.bytes().len() as u64)),
         template,
         version,
         begin: meter.begin(),
@@ -210,25 +201,11 @@ fn connect(
 ) -> Result<Vec<Connection>> {
     let mut connections = Vec::new();
     for (producer, (leader, partitions)) in (0_u32..).zip(assign(topic, spec.connections)?) {
-        let slot = |partition| {
-            slot(
-                spec,
-                topic,
-                template,
-                version,
-                Stream {
-                    run,
-                    partition,
-                    producer,
-                },
-            )
-        };
+        let slot =
+            |partition| slot(spec, topic, template, version, Stream { run, partition, producer });
         connections.push(Connection {
             wire: Wire::connect(&leader)?,
-            slots: partitions
-                .into_iter()
-                .map(slot)
-                .collect::<Result<Vec<Slot>>>()?,
+            slots: partitions.into_iter().map(slot).collect::<Result<Vec<Slot>>>()?,
             turn: 0,
             correlation_id: 0,
             pending: VecDeque::new(),
@@ -270,8 +247,7 @@ impl Run<'_> {
                 let blocked = !connection.wire.is_flushed();
                 if blocked != connection.waits_for_room {
                     connection.waits_for_room = blocked;
-                    poll.modify(&connection.wire, event.token, blocked)
-                        .doing("epoll")?;
+                    poll.modify(&connection.wire, event.token, blocked).doing("epoll")?;
                 }
             }
             if let Some(state) = &mut self.state {
@@ -288,13 +264,7 @@ impl Run<'_> {
     /// Takes what has arrived and sends what the window allows.
     fn turn(&mut self, connection: &mut Connection, readable: bool) -> Result<()> {
         if readable {
-            let Connection {
-                wire,
-                slots,
-                pending,
-                done,
-                ..
-            } = connection;
+            let Connection { wire, slots, pending, done, .. } = connection;
             let open = wire.receive(|frame| {
                 match pending.pop_front() {
                     Some(request) => self.answer(&request, slots, frame),
@@ -350,10 +320,7 @@ impl Run<'_> {
 
     fn is_over(&self) -> bool {
         self.left == 0
-            || self
-                .spec
-                .duration
-                .is_some_and(|d| Clock::monotonic().since(self.begin) >= d)
+            || self.spec.duration.is_some_and(|d| Clock::monotonic().since(self.begin) >= d)
     }
 
     fn queue(&mut self, connection: &mut Connection) {
@@ -363,11 +330,7 @@ impl Run<'_> {
         let slot = &mut connection.slots[index];
         let sequence = slot.next_sequence;
         slot.next_sequence += 1;
-        let stamp = Stamp {
-            run: slot.stream.run,
-            producer: slot.stream.producer,
-            sequence,
-        };
+        let stamp = Stamp { run: slot.stream.run, producer: slot.stream.producer, sequence };
         // Length 4 bytes, API key 2, version 2, then the correlation id.
         slot.head[8..12].copy_from_slice(&connection.correlation_id.to_be_bytes());
         self.template.stamp(&mut slot.head[slot.batch_at..], stamp);
@@ -392,26 +355,16 @@ impl Run<'_> {
         let (header, response) = decode_response::<ProduceResponse>(self.version, frame)
             .map_err(|e| Error::Peer(format!("Produce response: {e}")))?;
         if header.correlation_id != request.correlation_id {
-            return Err(Error::Peer(
-                "answers in another order than the requests".to_owned(),
-            ));
+            return Err(Error::Peer("answers in another order than the requests".to_owned()));
         }
-        let partition = response
-            .responses
-            .iter()
-            .flat_map(|t| &t.partition_responses)
-            .next();
+        let partition = response.responses.iter().flat_map(|t| &t.partition_responses).next();
         let partition = partition
             .ok_or_else(|| Error::Peer("a Produce response without partitions".to_owned()))?;
         let slot = &mut slots[request.slot];
         if partition.index != slot.stream.partition {
-            return Err(Error::Peer(
-                "a Produce response for another partition".to_owned(),
-            ));
+            return Err(Error::Peer("a Produce response for another partition".to_owned()));
         }
-        self.counts
-            .latency
-            .record(Clock::monotonic().since(request.started));
+        self.counts.latency.record(Clock::monotonic().since(request.started));
         slot.answered += 1;
         if partition.error_code == ErrorCode::None {
             self.count_batch();

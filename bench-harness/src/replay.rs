@@ -72,11 +72,7 @@ pub fn run(spec: &ReplaySpec) -> Result<ReplayResult> {
     let mut brokers = Brokers::default();
     let mut result = ReplayResult {
         lines: lines.iter().map(|l| l.len() as u64).sum(),
-        bytes: lines
-            .iter()
-            .flatten()
-            .map(|(_, line)| line.len() as u64)
-            .sum(),
+        bytes: lines.iter().flatten().map(|(_, line)| line.len() as u64).sum(),
         ..ReplayResult::default()
     };
     if spec.produce {
@@ -152,9 +148,8 @@ fn produce(
             builder.record(now, *key, Some(line));
             rest.next();
         }
-        let batch = builder
-            .build()
-            .map_err(|e| Error::Usage(format!("a line is too long: {e}")))?;
+        let batch =
+            builder.build().map_err(|e| Error::Usage(format!("a line is too long: {e}")))?;
         send(control, topic, partition, batch)?;
         count += 1;
     }
@@ -176,17 +171,10 @@ fn send(control: &mut Control, topic: &Topic, partition: usize, batch: Vec<u8>) 
         }],
     };
     let response = control.call(&request)?;
-    let answer = response
-        .responses
-        .iter()
-        .flat_map(|t| &t.partition_responses)
-        .next();
+    let answer = response.responses.iter().flat_map(|t| &t.partition_responses).next();
     let answer =
         answer.ok_or_else(|| Error::Peer("a Produce response without partitions".to_owned()))?;
-    check(
-        answer.error_code,
-        &format!("producing to {}-{partition}", topic.name),
-    )
+    check(answer.error_code, &format!("producing to {}-{partition}", topic.name))
 }
 
 fn index(partition: usize) -> i32 {
@@ -214,9 +202,7 @@ fn compare(
             if !batch.crc_valid() || batch.header().base_offset().0 != offset {
                 return Ok((
                     read,
-                    Some(format!(
-                        "the batch at offset {offset} is corrupt or elsewhere"
-                    )),
+                    Some(format!("the batch at offset {offset} is corrupt or elsewhere")),
                 ));
             }
             for value in values(batch.payload()) {
@@ -236,10 +222,7 @@ fn compare(
             offset = batch.header().next_offset().0;
         }
         if offset == before && Clock::monotonic().since(begin) > COMPLETE_WITHIN {
-            return Ok((
-                read,
-                Some(format!("{} records are missing", expected.len())),
-            ));
+            return Ok((read, Some(format!("{} records are missing", expected.len()))));
         }
     }
     Ok((read, None))
@@ -267,38 +250,19 @@ fn fetch(control: &mut Control, topic: &Topic, partition: usize, offset: i64) ->
     };
     let response = control.call(&request)?;
     check(response.error_code, "Fetch")?;
-    let data = response
-        .responses
-        .into_iter()
-        .flat_map(|t| t.partitions)
-        .next();
+    let data = response.responses.into_iter().flat_map(|t| t.partitions).next();
     let data = data.ok_or_else(|| Error::Peer("a Fetch response without partitions".to_owned()))?;
-    check(
-        data.error_code,
-        &format!("fetching {}-{partition}", topic.name),
-    )?;
-    Ok(data
-        .records
-        .as_ref()
-        .and_then(Records::as_inline)
-        .cloned()
-        .unwrap_or_default())
+    check(data.error_code, &format!("fetching {}-{partition}", topic.name))?;
+    Ok(data.records.as_ref().and_then(Records::as_inline).cloned().unwrap_or_default())
 }
 
 /// The name of a file without its ending, for a topic.
 #[must_use]
 pub fn topic_name(file: &Path) -> String {
-    let stem = file
-        .file_stem()
-        .map_or_else(|| "replay".to_owned(), |s| s.to_string_lossy().into_owned());
+    let stem =
+        file.file_stem().map_or_else(|| "replay".to_owned(), |s| s.to_string_lossy().into_owned());
     stem.chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || "._-".contains(c) {
-                c
-            } else {
-                '_'
-            }
-        })
+        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' })
         .collect()
 }
 
@@ -311,28 +275,16 @@ mod tests {
         let text = b"a 1\nb 2\na 3\n\nb 4 \na 5\n";
         let dealt = deal(text, Some(1), 3);
         assert_eq!(dealt.iter().map(Vec::len).sum::<usize>(), 6);
-        let of_a: Vec<_> = dealt
-            .iter()
-            .flatten()
-            .filter(|(key, _)| *key == Some(b"a"))
-            .map(|(_, l)| *l)
-            .collect();
+        let of_a: Vec<_> =
+            dealt.iter().flatten().filter(|(key, _)| *key == Some(b"a")).map(|(_, l)| *l).collect();
         assert_eq!(of_a, [b"a 1", b"a 3", b"a 5"]);
-        assert!(
-            dealt
-                .iter()
-                .flatten()
-                .any(|(key, line)| key.is_none() && line.is_empty())
-        );
+        assert!(dealt.iter().flatten().any(|(key, line)| key.is_none() && line.is_empty()));
     }
 
     #[test]
     fn without_keys_lines_take_turns() {
         let dealt = deal(b"0\n1\n2\n3\n4", None, 2);
-        assert_eq!(
-            dealt[0].iter().map(|(_, l)| *l).collect::<Vec<_>>(),
-            [b"0", b"2", b"4"]
-        );
+        assert_eq!(dealt[0].iter().map(|(_, l)| *l).collect::<Vec<_>>(), [b"0", b"2", b"4"]);
         assert!(deal(b"", None, 2).iter().all(Vec::is_empty));
     }
 

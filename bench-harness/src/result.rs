@@ -111,9 +111,7 @@ impl Meter {
         counts: Counts,
     ) -> Result<RunResult> {
         let elapsed = Clock::monotonic().since(self.begin);
-        let broker = self
-            .broker_pid
-            .and_then(|pid| CpuTime::of_process(pid).ok());
+        let broker = self.broker_pid.and_then(|pid| CpuTime::of_process(pid).ok());
         Ok(RunResult {
             command: command.to_owned(),
             settings,
@@ -125,9 +123,7 @@ impl Meter {
             errors: counts.errors,
             broken: counts.broken,
             latency: counts.latency.summary(),
-            broker_cpu: broker
-                .zip(self.broker)
-                .map(|(after, before)| after.since(before)),
+            broker_cpu: broker.zip(self.broker).map(|(after, before)| after.since(before)),
             generator_cpu: CpuTime::of_self()?.since(self.generator),
             steal_percent: MachineTicks::now().steal_percent_since(self.machine),
             verdict: None,

@@ -54,11 +54,7 @@ impl StateWriter {
     /// # Errors
     /// If the file cannot be written.
     pub fn open(path: &Path, run: u64, topic: &str) -> Result<StateWriter> {
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)
-            .doing(path.display())?;
+        let file = OpenOptions::new().append(true).create(true).open(path).doing(path.display())?;
         let mut writer = StateWriter {
             file,
             changed: BTreeMap::new(),
@@ -84,11 +80,7 @@ impl StateWriter {
     /// # Errors
     /// If the file cannot be written.
     pub fn tick(&mut self, now: Monotonic) -> Result<()> {
-        if now.since(self.written) < WRITE_EVERY {
-            Ok(())
-        } else {
-            self.flush(now)
-        }
+        if now.since(self.written) < WRITE_EVERY { Ok(()) } else { self.flush(now) }
     }
 
     /// Writes what is new.
@@ -100,28 +92,17 @@ impl StateWriter {
         // Refusals first, so that no prefix of the file claims more than was acknowledged.
         let mut lines = String::new();
         for (s, sequence) in self.failed.drain(..) {
-            lines.push_str(&format!(
-                "failed {} {} {} {sequence}\n",
-                s.run, s.partition, s.producer
-            ));
+            lines
+                .push_str(&format!("failed {} {} {} {sequence}\n", s.run, s.partition, s.producer));
         }
         for (s, end) in std::mem::take(&mut self.changed) {
-            lines.push_str(&format!(
-                "acked {} {} {} {end}\n",
-                s.run, s.partition, s.producer
-            ));
+            lines.push_str(&format!("acked {} {} {} {end}\n", s.run, s.partition, s.producer));
         }
-        if lines.is_empty() {
-            Ok(())
-        } else {
-            self.append(&lines)
-        }
+        if lines.is_empty() { Ok(()) } else { self.append(&lines) }
     }
 
     fn append(&mut self, lines: &str) -> Result<()> {
-        self.file
-            .write_all(lines.as_bytes())
-            .doing("writing the state file")
+        self.file.write_all(lines.as_bytes()).doing("writing the state file")
     }
 }
 
@@ -145,10 +126,7 @@ impl State {
 
     fn parse(text: &str) -> Result<State> {
         let mut state = State::default();
-        for line in text
-            .split_inclusive('\n')
-            .filter(|line| line.ends_with('\n'))
-        {
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
             state
                 .line(line)
                 .ok_or_else(|| Error::Usage(format!("no line of a state file: {line:?}")))?;
@@ -184,13 +162,8 @@ impl State {
     /// What was answered of one partition.
     #[must_use]
     pub fn of_partition(&self, partition: i32) -> BTreeMap<Stream, Acked> {
-        let streams = self
-            .streams
-            .iter()
-            .filter(|(stream, _)| stream.partition == partition);
-        streams
-            .map(|(stream, acked)| (*stream, acked.clone()))
-            .collect()
+        let streams = self.streams.iter().filter(|(stream, _)| stream.partition == partition);
+        streams.map(|(stream, acked)| (*stream, acked.clone())).collect()
     }
 }
 
@@ -202,11 +175,7 @@ mod tests {
     fn what_is_written_is_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
-        let stream = Stream {
-            run: 5,
-            partition: 1,
-            producer: 2,
-        };
+        let stream = Stream { run: 5, partition: 1, producer: 2 };
         let mut writer = StateWriter::open(&path, 5, "t").unwrap();
         writer.failed(stream, 3);
         writer.acked(stream, 2);
@@ -217,13 +186,7 @@ mod tests {
         again.flush(Clock::monotonic()).unwrap();
         let state = State::read(&path).unwrap();
         assert_eq!(state.topic, "t");
-        assert_eq!(
-            state.streams[&stream],
-            Acked {
-                end: 9,
-                failed: BTreeSet::from([3])
-            }
-        );
+        assert_eq!(state.streams[&stream], Acked { end: 9, failed: BTreeSet::from([3]) });
         assert_eq!(state.of_partition(1).len(), 2);
         assert!(state.of_partition(0).is_empty());
     }
@@ -231,15 +194,7 @@ mod tests {
     #[test]
     fn a_torn_last_line_claims_nothing() {
         let state = State::parse("run 1 topic t\nacked 1 0 0 10\nacked 1 0 0 1999").unwrap();
-        assert_eq!(
-            state.streams[&Stream {
-                run: 1,
-                partition: 0,
-                producer: 0
-            }]
-                .end,
-            10
-        );
+        assert_eq!(state.streams[&Stream { run: 1, partition: 0, producer: 0 }].end, 10);
         assert!(State::parse("hello\n").is_err());
         assert!(State::parse("run 1 topic a\nrun 2 topic b\n").is_err());
     }

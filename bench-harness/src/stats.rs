@@ -30,8 +30,7 @@ impl Histogram {
 
     /// Counts one latency; those beyond an hour count as an hour.
     pub fn record(&mut self, latency: Duration) {
-        self.inner
-            .saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+        self.inner.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// Adds all of `other`.
@@ -93,11 +92,7 @@ impl Spread {
             return Spread::default();
         };
         let median = f64::midpoint(values[(values.len() - 1) / 2], values[values.len() / 2]);
-        Spread {
-            median,
-            min: *min,
-            max: *max,
-        }
+        Spread { median, min: *min, max: *max }
     }
 }
 
@@ -108,18 +103,8 @@ mod tests {
     #[test]
     fn spread_takes_the_middle() {
         let spread = Spread::of([3.0, 1.0, 2.0]);
-        assert_eq!(
-            spread,
-            Spread {
-                median: 2.0,
-                min: 1.0,
-                max: 3.0
-            }
-        );
-        assert_eq!(
-            Spread::of([4.0, 1.0, 2.0, 3.0]).median.to_bits(),
-            2.5_f64.to_bits()
-        );
+        assert_eq!(spread, Spread { median: 2.0, min: 1.0, max: 3.0 });
+        assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0]).median.to_bits(), 2.5_f64.to_bits());
         assert_eq!(Spread::of([]), Spread::default());
     }
 

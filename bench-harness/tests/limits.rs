@@ -20,9 +20,8 @@ fn run(
     connections: usize,
 ) -> Result<LimitResult, Box<dyn Error>> {
     let directory = directory()?;
-    let file = kind_writes(kind)
-        .then(|| limits::prepare_file(directory.path(), 8 * MIB))
-        .transpose()?;
+    let file =
+        kind_writes(kind).then(|| limits::prepare_file(directory.path(), 8 * MIB)).transpose()?;
     let spec = LimitSpec {
         file,
         memory_bytes: 4 << 20,
@@ -38,20 +37,12 @@ fn kind_writes(kind: LimitKind) -> bool {
 #[test]
 fn ingest_writes_and_acknowledges_every_frame() -> Result<(), Box<dyn Error>> {
     // Sizes that fill a piece evenly, that straddle pieces, and that are larger than a piece.
-    for (frame_bytes, connections) in [
-        (64 << 10, 4),
-        (100_000, 3),
-        (1 << 20, 16),
-        (3_000_001, 2),
-        (500, 1),
-    ] {
+    for (frame_bytes, connections) in
+        [(64 << 10, 4), (100_000, 3), (1 << 20, 16), (3_000_001, 2), (500, 1)]
+    {
         let result = run(LimitKind::Ingest, frame_bytes, connections)?;
         let per_connection = (20 * MIB).div_ceil((frame_bytes * connections) as u64);
-        assert_eq!(
-            result.frames,
-            per_connection * connections as u64,
-            "{frame_bytes}"
-        );
+        assert_eq!(result.frames, per_connection * connections as u64, "{frame_bytes}");
         assert_eq!(result.answers, result.frames, "{frame_bytes}");
         assert!(
             result.writes >= result.bytes.div_ceil(MIB),
@@ -81,11 +72,7 @@ fn memory_to_socket_and_echo_answer_every_request() -> Result<(), Box<dyn Error>
                 ..LimitSpec::new(kind, frame_bytes, 4, frame_bytes as u64 * 40)
             };
             let result = limits::run(&spec, Path::new(PROGRAM))?;
-            assert_eq!(
-                (result.frames, result.answers),
-                (40, 40),
-                "{kind:?} {frame_bytes}"
-            );
+            assert_eq!((result.frames, result.answers), (40, 40), "{kind:?} {frame_bytes}");
             assert_eq!(result.latency.map(|l| l.count), Some(40));
         }
     }

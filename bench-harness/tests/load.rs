@@ -31,10 +31,7 @@ fn produce_and_verify(fault: Fault) -> Result<(RunResult, Verdict), Box<dyn Erro
     let broker = FakeBroker::start(fault)?;
     let directory = tempfile::tempdir()?;
     let state = directory.path().join("state");
-    let produced = producer::run(&ProduceSpec {
-        state: Some(state.clone()),
-        ..spec(&broker)
-    })?;
+    let produced = producer::run(&ProduceSpec { state: Some(state.clone()), ..spec(&broker) })?;
     let fetch = FetchSpec {
         depth: Depth::Bytes,
         acked: Some(State::read(&state)?),
@@ -63,10 +60,7 @@ fn each_fault_is_found() -> Outcome {
     let (_, lost) = produce_and_verify(Fault::Lose(5))?;
     assert_eq!((lost.lost, lost.gaps), (3, 3), "{lost:?}");
     let (_, last) = produce_and_verify(Fault::Lose(19))?;
-    assert!(
-        last.lost > 0 && !last.is_clean(),
-        "the last of a partition: {last:?}"
-    );
+    assert!(last.lost > 0 && !last.is_clean(), "the last of a partition: {last:?}");
     let (_, doubled) = produce_and_verify(Fault::Double(5))?;
     assert_eq!((doubled.duplicates, doubled.lost), (3, 0), "{doubled:?}");
     let (_, exchanged) = produce_and_verify(Fault::Exchange(5))?;
@@ -84,11 +78,7 @@ fn each_fault_is_found() -> Outcome {
 fn a_refused_batch_is_an_error_of_the_run_and_not_lost() -> Outcome {
     let (produced, verdict) = produce_and_verify(Fault::Refuse(5))?;
     assert!(!produced.is_clean());
-    assert_eq!(
-        produced.errors.get("KafkaStorageError"),
-        Some(&3),
-        "{produced:?}"
-    );
+    assert_eq!(produced.errors.get("KafkaStorageError"), Some(&3), "{produced:?}");
     assert_eq!((produced.requests, verdict.batches), (57, 57));
     assert!(verdict.is_clean(), "{verdict:?}");
     Ok(())
@@ -99,25 +89,14 @@ fn a_broker_that_dies_leaves_what_it_acknowledged_on_file() -> Outcome {
     let broker = FakeBroker::start(Fault::Die(7))?;
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("state");
-    let produced = producer::run(&ProduceSpec {
-        state: Some(path.clone()),
-        ..spec(&broker)
-    })?;
-    assert!(
-        produced.broken.is_some() && !produced.is_clean(),
-        "{produced:?}"
-    );
+    let produced = producer::run(&ProduceSpec { state: Some(path.clone()), ..spec(&broker) })?;
+    assert!(produced.broken.is_some() && !produced.is_clean(), "{produced:?}");
     let state = State::read(&path)?;
-    assert_eq!(
-        state.streams.values().map(|a| a.end).sum::<u64>(),
-        produced.requests
-    );
+    assert_eq!(state.streams.values().map(|a| a.end).sum::<u64>(), produced.requests);
     // Whatever answers at that address later lacks it all, the topic to begin with.
     let other = FakeBroker::start(Fault::Nothing)?;
-    let fetch = FetchSpec {
-        acked: Some(state),
-        ..FetchSpec::new(&other.address, "t", Range::Whole)
-    };
+    let fetch =
+        FetchSpec { acked: Some(state), ..FetchSpec::new(&other.address, "t", Range::Whole) };
     assert!(consumer::run(&fetch).is_err());
     Ok(())
 }
@@ -125,10 +104,7 @@ fn a_broker_that_dies_leaves_what_it_acknowledged_on_file() -> Outcome {
 #[test]
 fn without_acks_everything_arrives_before_the_run_ends() -> Outcome {
     let broker = FakeBroker::start(Fault::Nothing)?;
-    let produced = producer::run(&ProduceSpec {
-        acks: Acks::None,
-        ..spec(&broker)
-    })?;
+    let produced = producer::run(&ProduceSpec { acks: Acks::None, ..spec(&broker) })?;
     assert!(produced.is_clean(), "{produced:?}");
     let read = consumer::run(&FetchSpec::new(&broker.address, "t", Range::Whole))?;
     assert_eq!(read.verdict.map(|v| v.batches), Some(60));
@@ -148,10 +124,7 @@ fn a_repeated_fetch_reads_the_same_again() -> Outcome {
     };
     let read = consumer::run(&fetch)?;
     assert!(read.is_clean(), "{read:?}");
-    assert!(
-        read.bytes >= 1_000_000 && read.verdict.is_some_and(|v| v.batches > 400),
-        "{read:?}"
-    );
+    assert!(read.bytes >= 1_000_000 && read.verdict.is_some_and(|v| v.batches > 400), "{read:?}");
     Ok(())
 }
 
@@ -180,9 +153,8 @@ fn the_tail_brings_what_is_produced_meanwhile() -> Outcome {
 fn a_file_comes_back_line_by_line() -> Outcome {
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("lines.txt");
-    let text: String = (0..1000)
-        .map(|i| format!("key{} line {i} {}\n", i % 17, "x".repeat(i % 90)))
-        .collect();
+    let text: String =
+        (0..1000).map(|i| format!("key{} line {i} {}\n", i % 17, "x".repeat(i % 90))).collect();
     std::fs::write(&file, text)?;
     let replay = |broker: &FakeBroker, key_field| ReplaySpec {
         bootstrap: broker.address.clone(),
@@ -203,12 +175,7 @@ fn a_file_comes_back_line_by_line() -> Outcome {
             assert!(result.differences.is_empty(), "{result:?}");
         }
     }
-    for fault in [
-        Fault::Change(2),
-        Fault::Lose(2),
-        Fault::Double(2),
-        Fault::Exchange(2),
-    ] {
+    for fault in [Fault::Change(2), Fault::Lose(2), Fault::Double(2), Fault::Exchange(2)] {
         let broker = FakeBroker::start(fault)?;
         let result = replay::run(&replay(&broker, None))?;
         assert_eq!(result.differences.len(), 4, "{fault:?}: {result:?}");

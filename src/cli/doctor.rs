@@ -59,13 +59,7 @@ impl Check {
         current: impl Into<String>,
     ) -> Check {
         let (required, current) = (required.into(), current.into());
-        Check {
-            condition,
-            required,
-            current,
-            severity: Severity::Ok,
-            remedy: String::new(),
-        }
+        Check { condition, required, current, severity: Severity::Ok, remedy: String::new() }
     }
 
     fn fail_unless(mut self, passed: bool, severity: Severity, remedy: impl Into<String>) -> Check {
@@ -83,20 +77,12 @@ impl Check {
 /// Something that the broker cannot do without is missing.
 pub(crate) fn preflight(config: &Config) -> Result<(), String> {
     for check in checks(config) {
-        let Check {
-            condition,
-            required,
-            current,
-            severity,
-            remedy,
-        } = check;
+        let Check { condition, required, current, severity, remedy } = check;
         match severity {
             Severity::Ok => {}
             Severity::Warning => tracing::warn!(required, current, remedy, "{condition}"),
             Severity::Error => {
-                return Err(format!(
-                    "{condition}: {current}, required: {required}; {remedy}"
-                ));
+                return Err(format!("{condition}: {current}, required: {required}; {remedy}"));
             }
         }
     }
@@ -195,20 +181,14 @@ fn io_uring() -> Check {
 fn memlock(config: &Config) -> Check {
     let limit = getrlimit(Resource::Memlock).current;
     let all = MEMLOCK_PER_CORE.saturating_mul(config.cores.len() as u64);
-    let current = limit.map_or("unlimited".to_owned(), |bytes| {
-        format!("{} KiB", bytes / 1024)
-    });
+    let current = limit.map_or("unlimited".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
     let severity = match limit {
         Some(bytes) if bytes < MEMLOCK_PER_CORE => Severity::Error,
         _ => Severity::Warning,
     };
     let remedy = "raise it, as ulimit -l unlimited or LimitMEMLOCK=infinity";
-    Check::new(
-        "locked memory",
-        format!("{} KiB, 512 KiB per core", all / 1024),
-        current,
-    )
-    .fail_unless(limit.is_none_or(|bytes| bytes >= all), severity, remedy)
+    Check::new("locked memory", format!("{} KiB, 512 KiB per core", all / 1024), current)
+        .fail_unless(limit.is_none_or(|bytes| bytes >= all), severity, remedy)
 }
 
 fn open_files() -> Check {
@@ -225,12 +205,11 @@ fn open_files() -> Check {
 fn backlog() -> Check {
     let backlog = read_number("/proc/sys/net/core/somaxconn").unwrap_or(0);
     let remedy = "run sysctl -w net.core.somaxconn=4096";
-    Check::new(
-        "listen backlog",
-        format!("{BACKLOG_MIN} or more"),
-        backlog.to_string(),
+    Check::new("listen backlog", format!("{BACKLOG_MIN} or more"), backlog.to_string()).fail_unless(
+        backlog >= BACKLOG_MIN,
+        Severity::Warning,
+        remedy,
     )
-    .fail_unless(backlog >= BACKLOG_MIN, Severity::Warning, remedy)
 }
 
 fn memory(config: &Config, machine: &Machine) -> Check {
@@ -251,11 +230,7 @@ fn memory(config: &Config, machine: &Machine) -> Check {
 fn cpu_quota(config: &Config, machine: &Machine) -> Option<Check> {
     let quota = machine.cpu_quota_milli?;
     let cores = config.cores.len() as u64;
-    let current = format!(
-        "{}.{:03} CPUs for {cores} cores",
-        quota / 1000,
-        quota % 1000
-    );
+    let current = format!("{}.{:03} CPUs for {cores} cores", quota / 1000, quota % 1000);
     let check = Check::new("cgroup CPU quota", "one CPU per core", current);
     Some(check.fail_unless(
         quota >= 1000 * cores,
@@ -268,11 +243,7 @@ fn cpu_quota(config: &Config, machine: &Machine) -> Option<Check> {
 fn directory(condition: &'static str, path: &Path) -> Vec<Check> {
     let shown = path.display();
     let Some(place) = existing(path) else {
-        let check = Check::new(
-            condition,
-            "writable",
-            format!("{shown} has no existing parent"),
-        );
+        let check = Check::new(condition, "writable", format!("{shown} has no existing parent"));
         return vec![check.fail_unless(
             false,
             Severity::Error,
@@ -298,9 +269,7 @@ fn directory(condition: &'static str, path: &Path) -> Vec<Check> {
 /// The directory, or the nearest one above it that exists.
 fn existing(path: &Path) -> Option<PathBuf> {
     let path = std::path::absolute(path).ok()?;
-    path.ancestors()
-        .find(|path| path.exists())
-        .map(Path::to_owned)
+    path.ancestors().find(|path| path.exists()).map(Path::to_owned)
 }
 
 /// One aligned block.
@@ -331,11 +300,8 @@ fn direct_io(place: &Path) -> Check {
     // Only files have an alignment, and only some kernels tell it; the write above has been one block.
     let alignment = rustix::fs::statx(CWD, place, AtFlags::empty(), StatxFlags::DIOALIGN).ok();
     let alignment = alignment.map_or(0, |statx| statx.stx_dio_offset_align);
-    let current = if alignment == 0 {
-        "supported".to_owned()
-    } else {
-        format!("blocks of {alignment}")
-    };
+    let current =
+        if alignment == 0 { "supported".to_owned() } else { format!("blocks of {alignment}") };
     let passed = usize::try_from(alignment).is_ok_and(|alignment| alignment <= BLOCK);
     Check::new("direct I/O", required, current).fail_unless(passed, Severity::Error, remedy)
 }

@@ -39,10 +39,7 @@ pub(crate) fn start(config: &Config) -> Logging {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().flatten_event(true).init(),
     }
-    Logging {
-        dropped,
-        _writer: guard,
-    }
+    Logging { dropped, _writer: guard }
 }
 
 impl Drop for Logging {
@@ -66,10 +63,7 @@ impl FormatTime for UtcMillis {
 }
 
 fn utc(Timestamp(timestamp): Timestamp) -> String {
-    let (days, ms) = (
-        timestamp.div_euclid(86_400_000),
-        timestamp.rem_euclid(86_400_000),
-    );
+    let (days, ms) = (timestamp.div_euclid(86_400_000), timestamp.rem_euclid(86_400_000));
     let (year, month, day) = civil(days);
     let (hour, minute, second, ms) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")

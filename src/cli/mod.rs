@@ -20,12 +20,7 @@ const EXIT_RUNTIME: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 const EXIT_CONFIG: u8 = 78;
 
-const VERSION: &str = concat!(
-    env!("CARGO_PKG_VERSION"),
-    " (",
-    env!("MILLSTREAM_BUILD"),
-    ")"
-);
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("MILLSTREAM_BUILD"), ")");
 
 const EXAMPLES: &str = "\
 Examples:
@@ -244,26 +239,16 @@ fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     }
     let text = error.to_string();
-    let cause: Vec<&str> = text
-        .lines()
-        .take_while(|line| !line.is_empty())
-        .map(str::trim)
-        .collect();
-    let suggested = [
-        ContextKind::SuggestedArg,
-        ContextKind::SuggestedSubcommand,
-        ContextKind::SuggestedValue,
-    ];
+    let cause: Vec<&str> =
+        text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let suggested =
+        [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
     let remedy = suggested.iter().find_map(|kind| match error.get(*kind)? {
         ContextValue::String(word) => Some(format!("did you mean {word}?")),
         ContextValue::Strings(words) => words.first().map(|word| format!("did you mean {word}?")),
         _ => None,
     });
-    eprintln!(
-        "{}; {}",
-        cause.join(" "),
-        remedy.as_deref().unwrap_or("see millstream --help")
-    );
+    eprintln!("{}; {}", cause.join(" "), remedy.as_deref().unwrap_or("see millstream --help"));
     ExitCode::from(EXIT_USAGE)
 }
 
@@ -271,11 +256,8 @@ fn warn_of_unknown_keys(settings: &Settings) {
     if settings.unknown().is_empty() {
         return;
     }
-    let names: Vec<_> = settings
-        .unknown()
-        .iter()
-        .map(|(name, source)| format!("{name} ({source})"))
-        .collect();
+    let names: Vec<_> =
+        settings.unknown().iter().map(|(name, source)| format!("{name} ({source})")).collect();
     eprintln!(
         "warning: unknown keys are ignored: {}; see millstream --help-config",
         names.join(", ")
@@ -295,21 +277,13 @@ fn help_config(out: &mut impl Write) -> io::Result<()> {
             Kind::Bytes(least, greatest) => range("bytes", least, greatest),
             Kind::Choice(words) => words.join(" or "),
         };
-        let default = if key.default.is_empty() {
-            "derived"
-        } else {
-            key.default
-        };
+        let default = if key.default.is_empty() { "derived" } else { key.default };
         let also = if key.aliases.is_empty() {
             String::new()
         } else {
             format!("; also {}", key.aliases.join(", "))
         };
-        writeln!(
-            out,
-            "\n{} ({accepted}; default {default}{also})\n    {}",
-            key.name, key.doc
-        )?;
+        writeln!(out, "\n{} ({accepted}; default {default}{also})\n    {}", key.name, key.doc)?;
     }
     Ok(())
 }

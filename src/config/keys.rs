@@ -35,13 +35,7 @@ const I32: i64 = i32::MAX as i64;
 const I64: i64 = i64::MAX;
 
 const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
-    Key {
-        name,
-        aliases: &[],
-        kind,
-        default,
-        doc,
-    }
+    Key { name, aliases: &[], kind, default, doc }
 }
 
 const fn aliased(aliases: &'static [&'static str], key: Key) -> Key {
@@ -99,8 +93,7 @@ pub const KEYS: &[Key] = &[
 /// The key of a name or alias.
 #[must_use]
 pub(super) fn find(name: &str) -> Option<&'static Key> {
-    KEYS.iter()
-        .find(|key| key.name == name || key.aliases.contains(&name))
+    KEYS.iter().find(|key| key.name == name || key.aliases.contains(&name))
 }
 
 /// A checked value.
@@ -120,18 +113,13 @@ impl Kind {
     /// Checks a value. The error says what is wrong and what is accepted.
     pub(super) fn check(self, text: &str) -> Result<Value, (String, String)> {
         let within = |number: Option<i64>, least: i64, greatest: i64, what: &str| match number {
-            None => Err((
-                format!("is not {what}"),
-                format!("give {what}, as {}", least.max(1)),
-            )),
-            Some(n) if n < least => Err((
-                format!("is less than {least}"),
-                format!("give {least} or more"),
-            )),
-            Some(n) if n > greatest => Err((
-                format!("is more than {greatest}"),
-                format!("give {greatest} or less"),
-            )),
+            None => Err((format!("is not {what}"), format!("give {what}, as {}", least.max(1)))),
+            Some(n) if n < least => {
+                Err((format!("is less than {least}"), format!("give {least} or more")))
+            }
+            Some(n) if n > greatest => {
+                Err((format!("is more than {greatest}"), format!("give {greatest} or less")))
+            }
             Some(n) => Ok(Value::Number(n)),
         };
         let text = text.trim();
@@ -142,16 +130,12 @@ impl Kind {
             Boolean => match text.to_ascii_lowercase().as_str() {
                 "true" => Ok(Value::Boolean(true)),
                 "false" => Ok(Value::Boolean(false)),
-                _ => Err((
-                    "is not a boolean".to_owned(),
-                    "give true or false".to_owned(),
-                )),
+                _ => Err(("is not a boolean".to_owned(), "give true or false".to_owned())),
             },
             Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
-            Choice(words) => Err((
-                "is not known".to_owned(),
-                format!("give {}", words.join(" or ")),
-            )),
+            Choice(words) => {
+                Err(("is not known".to_owned(), format!("give {}", words.join(" or "))))
+            }
         }
     }
 }
@@ -159,15 +143,8 @@ impl Kind {
 /// A number of bytes, with or without a suffix.
 fn bytes(text: &str) -> Option<i64> {
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
-    match units
-        .into_iter()
-        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)))
-    {
-        Some((number, shift)) => number
-            .trim_end()
-            .parse::<i64>()
-            .ok()?
-            .checked_mul(1 << shift),
+    match units.into_iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift))) {
+        Some((number, shift)) => number.trim_end().parse::<i64>().ok()?.checked_mul(1 << shift),
         None => text.parse().ok(),
     }
 }
@@ -185,10 +162,8 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        let mut names: Vec<_> = KEYS
-            .iter()
-            .flat_map(|key| key.aliases.iter().chain([&key.name]))
-            .collect();
+        let mut names: Vec<_> =
+            KEYS.iter().flat_map(|key| key.aliases.iter().chain([&key.name])).collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();
@@ -198,13 +173,9 @@ mod tests {
     #[test]
     fn sizes_take_suffixes() {
         let kind = Bytes(0, I64);
-        for (text, size) in [
-            ("5", 5),
-            ("64MiB", 64 << 20),
-            ("2 GiB", 2 << 30),
-            ("1TiB", 1 << 40),
-            (" 7KiB ", 7168),
-        ] {
+        for (text, size) in
+            [("5", 5), ("64MiB", 64 << 20), ("2 GiB", 2 << 30), ("1TiB", 1 << 40), (" 7KiB ", 7168)]
+        {
             assert_eq!(kind.check(text), Ok(Value::Number(size)), "{text}");
         }
         for text in ["", "x", "1MB", "9999999999TiB", "-1", "1.5GiB"] {

@@ -40,29 +40,21 @@ impl Listener {
                 "give host:port, as 127.0.0.1:9092",
             );
         };
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         if bare.is_none() && host.contains(':') {
             return refused(
                 "has an IPv6 address without brackets",
                 "give [address]:port, as [::1]:9092",
             );
         }
-        Ok(Listener {
-            host: bare.unwrap_or(host).to_owned(),
-            port,
-        })
+        Ok(Listener { host: bare.unwrap_or(host).to_owned(), port })
     }
 
     /// Whether it stands for every address of the host, which a client cannot connect to.
     #[must_use]
     pub fn is_any_address(&self) -> bool {
         self.host.is_empty()
-            || self
-                .host
-                .parse::<std::net::IpAddr>()
-                .is_ok_and(|address| address.is_unspecified())
+            || self.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_unspecified())
     }
 }
 

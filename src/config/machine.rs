@@ -20,32 +20,25 @@ impl Machine {
     #[must_use]
     pub fn detect() -> Machine {
         let affinity = rustix::thread::sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
-        let cpus: Vec<usize> = (0..CpuSet::MAX_CPU)
-            .filter(|cpu| affinity.is_set(*cpu))
-            .collect();
+        let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| affinity.is_set(*cpu)).collect();
         let system = rustix::system::sysinfo();
-        #[allow(
-            clippy::useless_conversion,
-            reason = "the field's width depends on the target"
-        )]
+        #[allow(clippy::useless_conversion, reason = "the field's width depends on the target")]
         let physical = u64::from(system.totalram).saturating_mul(u64::from(system.mem_unit));
         let memberships = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let limits = cgroup_limits(Path::new("/sys/fs/cgroup"), &memberships);
         Machine {
             cpus: if cpus.is_empty() { vec![0] } else { cpus },
             cpu_quota_milli: limits.cpu_quota_milli,
-            memory_bytes: limits
-                .memory_bytes
-                .map_or(physical, |limit| limit.min(physical)),
+            memory_bytes: limits.memory_bytes.map_or(physical, |limit| limit.min(physical)),
         }
     }
 
     /// The CPUs to use if nobody says which: the first ones, as many as the quota pays for.
     #[must_use]
     pub fn default_cores(&self) -> Vec<usize> {
-        let paid = self.cpu_quota_milli.map_or(usize::MAX, |quota| {
-            usize::try_from(quota / 1000).unwrap_or(usize::MAX)
-        });
+        let paid = self
+            .cpu_quota_milli
+            .map_or(usize::MAX, |quota| usize::try_from(quota / 1000).unwrap_or(usize::MAX));
         self.cpus.iter().copied().take(paid.max(1)).collect()
     }
 }
@@ -132,10 +125,7 @@ mod tests {
             ("a/b/cpu.max", "150000 100000\n"),
             ("cpu.max", "max 100000"),
         ];
-        let expected = CgroupLimits {
-            cpu_quota_milli: Some(1500),
-            memory_bytes: Some(1000),
-        };
+        let expected = CgroupLimits { cpu_quota_milli: Some(1500), memory_bytes: Some(1000) };
         assert_eq!(limits("0::/a/b\n", &files), expected);
     }
 
@@ -146,27 +136,15 @@ mod tests {
             ("cpu/cpu.cfs_quota_us", "200000"),
             ("cpu/cpu.cfs_period_us", "100000"),
         ];
-        let expected = CgroupLimits {
-            cpu_quota_milli: Some(2000),
-            memory_bytes: Some(4096),
-        };
-        assert_eq!(
-            limits("5:cpu,cpuacct:/not/here\n4:memory:/docker/x\n", &files),
-            expected
-        );
-        assert_eq!(
-            limits("1:cpu:/\n", &[("cpu/cpu.cfs_quota_us", "-1")]),
-            CgroupLimits::default()
-        );
+        let expected = CgroupLimits { cpu_quota_milli: Some(2000), memory_bytes: Some(4096) };
+        assert_eq!(limits("5:cpu,cpuacct:/not/here\n4:memory:/docker/x\n", &files), expected);
+        assert_eq!(limits("1:cpu:/\n", &[("cpu/cpu.cfs_quota_us", "-1")]), CgroupLimits::default());
     }
 
     #[test]
     fn quota_bounds_the_cores() {
-        let machine = |cpu_quota_milli| Machine {
-            cpus: vec![1, 3, 5],
-            cpu_quota_milli,
-            memory_bytes: 0,
-        };
+        let machine =
+            |cpu_quota_milli| Machine { cpus: vec![1, 3, 5], cpu_quota_milli, memory_bytes: 0 };
         assert_eq!(machine(None).default_cores(), [1, 3, 5]);
         assert_eq!(machine(Some(2500)).default_cores(), [1, 3]);
         assert_eq!(machine(Some(300)).default_cores(), [1]);

@@ -133,13 +133,7 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ConfigError {
-            key,
-            value,
-            source,
-            cause,
-            remedy,
-        } = self;
+        let ConfigError { key, value, source, cause, remedy } = self;
         if key.is_empty() {
             write!(f, "{source} {cause}; {remedy}")
         } else {
@@ -158,8 +152,7 @@ impl Config {
     pub fn new(settings: &Settings, machine: &Machine) -> Result<Config, ConfigError> {
         let checked = Checked { settings };
         // All keys, so that also those are checked that a field is not made of.
-        KEYS.iter()
-            .try_for_each(|key| checked.value(key.name).map(|_| ()))?;
+        KEYS.iter().try_for_each(|key| checked.value(key.name).map(|_| ()))?;
 
         let listener = checked.parsed("listeners", Listener::parse)?;
         let cores = checked.parsed("cores", |text| parse_cores(text, machine))?;
@@ -258,13 +251,7 @@ impl Checked<'_> {
             Some(setting) => (setting.value, setting.source),
             None => (String::new(), Source::Default),
         };
-        ConfigError {
-            key: name.into(),
-            value,
-            source,
-            cause,
-            remedy,
-        }
+        ConfigError { key: name.into(), value, source, cause, remedy }
     }
 
     fn value(&self, name: &str) -> Result<Value, ConfigError> {
@@ -275,9 +262,7 @@ impl Checked<'_> {
         if setting.value.is_empty() && key.default.is_empty() {
             return Ok(Value::Derived);
         }
-        key.kind
-            .check(&setting.value)
-            .map_err(|problem| self.error(name, problem))
+        key.kind.check(&setting.value).map_err(|problem| self.error(name, problem))
     }
 
     fn text(&self, name: &str) -> Result<String, ConfigError> {
@@ -292,12 +277,8 @@ impl Checked<'_> {
     }
 
     fn number<T: TryFrom<i64>>(&self, name: &str) -> Result<T, ConfigError> {
-        let problem = || {
-            self.error(
-                name,
-                ("is out of range".to_owned(), "see --help-config".to_owned()),
-            )
-        };
+        let problem =
+            || self.error(name, ("is out of range".to_owned(), "see --help-config".to_owned()));
         match self.value(name)? {
             Value::Number(number) => T::try_from(number).map_err(|_| problem()),
             _ => Err(problem()),
@@ -311,10 +292,7 @@ impl Checked<'_> {
                 Value::Number(0) => {
                     return Err(self.error(
                         name,
-                        (
-                            "is 0".to_owned(),
-                            "give 1 or more, or -1 for no limit".to_owned(),
-                        ),
+                        ("is 0".to_owned(), "give 1 or more, or -1 for no limit".to_owned()),
                     ));
                 }
                 Value::Number(number) if number < 0 => return Ok(-1),
@@ -362,14 +340,8 @@ fn advertised(text: &str, listener: &Listener) -> Result<Listener, (String, Stri
     if !listener.is_any_address() {
         return Ok(listener.clone());
     }
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    Ok(Listener {
-        host,
-        port: listener.port,
-    })
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Ok(Listener { host, port: listener.port })
 }
 
 /// CPU numbers and ranges, in any order.
@@ -378,10 +350,7 @@ fn parse_cores(text: &str, machine: &Machine) -> Result<Vec<usize>, (String, Str
         return Ok(machine.default_cores());
     }
     let syntax = || {
-        (
-            "is no list of CPUs".to_owned(),
-            "give auto, or numbers and ranges as 0,2-3".to_owned(),
-        )
+        ("is no list of CPUs".to_owned(), "give auto, or numbers and ranges as 0,2-3".to_owned())
     };
     let mut cores = Vec::new();
     for part in text.split(',').map(str::trim) {
@@ -393,10 +362,7 @@ fn parse_cores(text: &str, machine: &Machine) -> Result<Vec<usize>, (String, Str
             return Err(syntax());
         }
         if let Some(cpu) = (first..=last).find(|cpu| !machine.cpus.contains(cpu)) {
-            return Err((
-                format!("names CPU {cpu}, which this process may not use"),
-                allowed,
-            ));
+            return Err((format!("names CPU {cpu}, which this process may not use"), allowed));
         }
         cores.extend(first..=last);
     }
@@ -404,20 +370,14 @@ fn parse_cores(text: &str, machine: &Machine) -> Result<Vec<usize>, (String, Str
     let count = cores.len();
     cores.dedup();
     if cores.len() < count {
-        return Err((
-            "names a CPU twice".to_owned(),
-            "name each CPU once".to_owned(),
-        ));
+        return Err(("names a CPU twice".to_owned(), "name each CPU once".to_owned()));
     }
     Ok(cores)
 }
 
 /// CPU numbers with commas.
 fn list(cpus: &[usize]) -> String {
-    cpus.iter()
-        .map(usize::to_string)
-        .collect::<Vec<_>>()
-        .join(",")
+    cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// 256 MiB, at most 1/16 of the memory, and at most a quarter of it over all cores.

@@ -88,14 +88,7 @@ impl Settings {
                 && std::mem::discriminant(&old.source) == std::mem::discriminant(&source)
         });
         if !kept {
-            self.values.insert(
-                key.name,
-                Setting {
-                    value,
-                    source,
-                    by_name,
-                },
-            );
+            self.values.insert(key.name, Setting { value, source, by_name });
         }
     }
 
@@ -106,16 +99,10 @@ impl Settings {
     pub fn add_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let problem = |cause: String, remedy: &str| ConfigError::file(path, cause, remedy);
         let text = std::fs::read_to_string(path).map_err(|e| {
-            problem(
-                format!("cannot be read: {e}"),
-                "give the path of a readable file to --config",
-            )
+            problem(format!("cannot be read: {e}"), "give the path of a readable file to --config")
         })?;
         let source = Source::File(path.to_owned());
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "properties")
-        {
+        if path.extension().is_some_and(|extension| extension == "properties") {
             for (name, value) in properties(&text) {
                 self.set(name, value.to_owned(), source.clone());
             }
@@ -123,18 +110,9 @@ impl Settings {
         }
         let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
             let line = e.span().map_or(1, |span| {
-                text.bytes()
-                    .take(span.start)
-                    .filter(|b| *b == b'\n')
-                    .count()
-                    + 1
+                text.bytes().take(span.start).filter(|b| *b == b'\n').count() + 1
             });
-            let cause = e
-                .message()
-                .lines()
-                .next()
-                .unwrap_or("syntax error")
-                .to_owned();
+            let cause = e.message().lines().next().unwrap_or("syntax error").to_owned();
             problem(
                 format!("line {line}: {cause}"),
                 "write TOML, as \"log.segment.bytes\" = \"1GiB\"",
@@ -157,9 +135,8 @@ impl Settings {
         variables.sort_unstable();
         for prefix in ["KAFKA_", "MILLSTREAM_"] {
             for (variable, value) in &variables {
-                if let Some(rest) = variable
-                    .strip_prefix(prefix)
-                    .filter(|_| !NOT_KEYS.contains(&variable.as_str()))
+                if let Some(rest) =
+                    variable.strip_prefix(prefix).filter(|_| !NOT_KEYS.contains(&variable.as_str()))
                 {
                     let name = rest.to_ascii_lowercase().replace('_', ".");
                     self.set(&name, value.clone(), Source::Environment(variable.clone()));
@@ -196,21 +173,15 @@ impl Settings {
     }
 
     pub(super) fn get(&self, key: &Key) -> Setting {
-        let missing = || Setting {
-            value: key.default.to_owned(),
-            source: Source::Default,
-            by_name: true,
-        };
+        let missing =
+            || Setting { value: key.default.to_owned(), source: Source::Default, by_name: true };
         self.values.get(key.name).cloned().unwrap_or_else(missing)
     }
 }
 
 /// The lines of a Java properties file, without its escapes and continued lines.
 fn properties(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    let lines = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.starts_with(['#', '!']));
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', '!']));
     lines
         .filter_map(|line| line.split_once(['=', ':']))
         .map(|(name, value)| (name.trim(), value.trim()))
@@ -220,11 +191,7 @@ fn properties(text: &str) -> impl Iterator<Item = (&str, &str)> {
 fn flatten(prefix: &str, table: &toml::Table) -> Result<Vec<(String, String)>, String> {
     let mut flat = Vec::new();
     for (name, value) in table {
-        let name = if prefix.is_empty() {
-            name.clone()
-        } else {
-            format!("{prefix}.{name}")
-        };
+        let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         match value {
             toml::Value::Table(table) => flat.extend(flatten(&name, table)?),
             toml::Value::Array(values) => {

@@ -3,11 +3,7 @@
 use super::*;
 
 fn machine() -> Machine {
-    Machine {
-        cpus: vec![0, 1, 2, 3, 6],
-        cpu_quota_milli: None,
-        memory_bytes: 64 << 30,
-    }
+    Machine { cpus: vec![0, 1, 2, 3, 6], cpu_quota_milli: None, memory_bytes: 64 << 30 }
 }
 
 fn config(assignments: &[&str]) -> Result<Config, ConfigError> {
@@ -61,42 +57,19 @@ fn later_sources_win() {
         ("KAFKA_ZOOKEEPER_CONNECT", "z"),
         ("PATH", "/bin"),
     ];
-    settings.add_environment(
-        environment
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .into_iter(),
-    );
+    settings.add_environment(environment.map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter());
     settings.add_assignment("node.id=9").unwrap();
     let config = Config::new(&settings, &machine()).unwrap();
-    assert_eq!(
-        (
-            config.node_id,
-            config.num_partitions,
-            config.log_segment_bytes
-        ),
-        (9, 8, 2 << 20)
-    );
+    assert_eq!((config.node_id, config.num_partitions, config.log_segment_bytes), (9, 8, 2 << 20));
     assert_eq!((config.log_retention_ms, config.max_connections), (HOUR, 7));
-    let unknown: Vec<_> = settings
-        .unknown()
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .collect();
+    let unknown: Vec<_> = settings.unknown().iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(unknown, ["zookeeper.connect"]);
 
     let effective = config.effective(&settings);
-    let source = |name| {
-        effective
-            .iter()
-            .find(|row| row.0 == name)
-            .map(|row| row.2.to_string())
-            .unwrap()
-    };
+    let source =
+        |name| effective.iter().find(|row| row.0 == name).map(|row| row.2.to_string()).unwrap();
     assert_eq!(source("node.id"), "flag --set");
-    assert_eq!(
-        source("num.partitions"),
-        "environment MILLSTREAM_NUM_PARTITIONS"
-    );
+    assert_eq!(source("num.partitions"), "environment MILLSTREAM_NUM_PARTITIONS");
     assert!(source("log.segment.bytes").starts_with("file "));
     assert_eq!(source("fetch.max.bytes"), "default");
 }
@@ -121,10 +94,7 @@ fn a_server_properties_file_is_read() {
 fn broken_files_name_the_line() {
     let (_, added) = file("m.toml", "a = 1\nb = = 2\n");
     let line = added.unwrap_err().to_string();
-    assert!(
-        line.contains("m.toml line 2: ") && !line.contains('\n'),
-        "{line}"
-    );
+    assert!(line.contains("m.toml line 2: ") && !line.contains('\n'), "{line}");
     let (_, added) = file("m.toml", "a = 1979-05-27\n");
     assert!(added.unwrap_err().to_string().contains("a is neither"));
     let missing = Settings::defaults().add_file(Path::new("/does/not/exist.toml"));
@@ -160,37 +130,14 @@ fn refusals_say_key_value_cause_and_remedy() {
 #[test]
 fn derived_values() {
     assert_eq!(config(&["cores=6,0-1"]).unwrap().cores, [0, 1, 6]);
+    assert_eq!(config(&["log.retention.minutes=2"]).unwrap().log_retention_ms, 120_000);
     assert_eq!(
-        config(&["log.retention.minutes=2"])
-            .unwrap()
-            .log_retention_ms,
-        120_000
-    );
-    assert_eq!(
-        config(&["log.retention.minutes=2", "log.retention.ms=7"])
-            .unwrap()
-            .log_retention_ms,
+        config(&["log.retention.minutes=2", "log.retention.ms=7"]).unwrap().log_retention_ms,
         7
     );
-    assert_eq!(
-        config(&["log.retention.hours=-1"])
-            .unwrap()
-            .log_retention_ms,
-        -1
-    );
-    assert_eq!(
-        config(&["journal.ring.bytes=10000000"])
-            .unwrap()
-            .journal_ring_bytes,
-        9_998_336
-    );
-    assert_eq!(
-        config(&["listeners=[::1]:0"])
-            .unwrap()
-            .advertised_listener
-            .to_string(),
-        "[::1]:0"
-    );
+    assert_eq!(config(&["log.retention.hours=-1"]).unwrap().log_retention_ms, -1);
+    assert_eq!(config(&["journal.ring.bytes=10000000"]).unwrap().journal_ring_bytes, 9_998_336);
+    assert_eq!(config(&["listeners=[::1]:0"]).unwrap().advertised_listener.to_string(), "[::1]:0");
     assert_eq!(default_ring_bytes(1 << 30, 2), 64 << 20);
     assert_eq!(default_ring_bytes(1 << 30, 64), 4 << 20);
     assert_eq!(default_ring_bytes(0, 1), 1 << 20);

@@ -49,10 +49,7 @@ pub(super) struct Files {
 /// Where the `index`-th file of a chain is.
 #[must_use]
 pub fn path(directory: &Path, chain: Chain, index: u64) -> PathBuf {
-    directory.join(format!(
-        "{:010}-{:03}-{index:06}.{EXTENSION}",
-        chain.generation, chain.core
-    ))
+    directory.join(format!("{:010}-{:03}-{index:06}.{EXTENSION}", chain.generation, chain.core))
 }
 
 /// Makes a new file: really written and flushed, so that later writes only overwrite (storage rule 21).
@@ -80,10 +77,7 @@ pub(super) async fn prepare(
     if let Some(directory) = path.parent() {
         storage.flush_directory(directory).await?;
     }
-    Ok(Prepared {
-        file,
-        size: size as u64,
-    })
+    Ok(Prepared { file, size: size as u64 })
 }
 
 impl Files {
@@ -96,12 +90,7 @@ impl Files {
             first_sequence: None,
             last_sequence: 0,
         };
-        Files {
-            live: VecDeque::from([live]),
-            free: Vec::new(),
-            preparing: false,
-            next_name: 1,
-        }
+        Files { live: VecDeque::from([live]), free: Vec::new(), preparing: false, next_name: 1 }
     }
 
     pub(super) fn current_number(&self) -> FileNumber {

@@ -203,10 +203,7 @@ pub fn read_header(bytes: &[u8]) -> Result<RoundHeader, RoundError> {
         return Err(RoundError::BadLengths);
     }
     Ok(RoundHeader {
-        chain: Chain {
-            generation: raw.generation.get(),
-            core: raw.core.get(),
-        },
+        chain: Chain { generation: raw.generation.get(), core: raw.core.get() },
         sequence: raw.sequence.get(),
         written: raw.written_sequence.get(),
         flushed: raw.flushed_sequence.get(),
@@ -223,13 +220,9 @@ pub fn read_header(bytes: &[u8]) -> Result<RoundHeader, RoundError> {
 /// The first thing that is wrong. [`RoundError::BadBody`] means that header and directory are right.
 pub fn read_round(bytes: &[u8], salt: u32) -> Result<(RoundHeader, Vec<Entry>), RoundError> {
     let header = read_header(bytes)?;
-    let round = bytes
-        .get(..header.round_len)
-        .ok_or(RoundError::BadLengths)?;
+    let round = bytes.get(..header.round_len).ok_or(RoundError::BadLengths)?;
     let directory_end = HEADER_LEN + header.entry_count * ENTRY_LEN;
-    let directory = round
-        .get(HEADER_LEN..directory_end)
-        .ok_or(RoundError::BadLengths)?;
+    let directory = round.get(HEADER_LEN..directory_end).ok_or(RoundError::BadLengths)?;
     let mut entries = Vec::with_capacity(header.entry_count);
     let mut unknown = None;
     let mut checksums = Vec::with_capacity(header.entry_count);

@@ -255,10 +255,7 @@ impl Journal {
     #[must_use]
     pub fn first_sequence(&self, number: FileNumber) -> u64 {
         let state = self.state.borrow();
-        state
-            .files
-            .first_sequence(number)
-            .unwrap_or(state.next_sequence)
+        state.files.first_sequence(number).unwrap_or(state.next_sequence)
     }
 
     /// Lets files below `number` be used again: everything in them is in segments that are flushed, and
@@ -267,12 +264,8 @@ impl Journal {
         {
             let mut state = self.state.borrow_mut();
             state.files.recycle_below(number);
-            state.live_bytes = state
-                .ring
-                .iter()
-                .filter(|r| r.file >= number)
-                .map(|r| r.buffer.len())
-                .sum();
+            state.live_bytes =
+                state.ring.iter().filter(|r| r.file >= number).map(|r| r.buffer.len()).sum();
         }
         self.room.advance(self.room.reached() + 1);
         self.schedule();
@@ -399,10 +392,7 @@ impl Journal {
         state.live_bytes += round.buffer.len();
         state.ring_bytes += round.memory_bytes();
         state.ring.push_back(Rc::clone(&round));
-        state.in_flight.push_back(InFlight {
-            round: Rc::clone(&round),
-            done: false,
-        });
+        state.in_flight.push_back(InFlight { round: Rc::clone(&round), done: false });
         Ok(round)
     }
 
@@ -434,11 +424,7 @@ impl Journal {
             if state.stopped.is_some() {
                 return;
             }
-            if let Some(entry) = state
-                .in_flight
-                .iter_mut()
-                .find(|f| f.round.sequence == sequence)
-            {
+            if let Some(entry) = state.in_flight.iter_mut().find(|f| f.round.sequence == sequence) {
                 entry.done = true;
             }
             while state.in_flight.front().is_some_and(|f| f.done) {
@@ -462,10 +448,7 @@ impl Journal {
             while state.flush_wanted.front().is_some_and(|s| *s <= flushed) {
                 state.flush_wanted.pop_front();
             }
-            state
-                .flush_wanted
-                .front()
-                .is_some_and(|s| *s <= self.written.reached())
+            state.flush_wanted.front().is_some_and(|s| *s <= self.written.reached())
         };
         if awaited {
             self.start_flush();
@@ -568,12 +551,7 @@ impl Journal {
 
     /// Nothing is acknowledged after this (storage rule 10).
     pub fn fence(&self, error: &io::Error) {
-        let first = self
-            .state
-            .borrow_mut()
-            .stopped
-            .replace(error.kind())
-            .is_none();
+        let first = self.state.borrow_mut().stopped.replace(error.kind()).is_none();
         if first {
             self.written.fence();
             self.flushed.fence();

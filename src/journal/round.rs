@@ -107,10 +107,7 @@ impl Open {
                 last.count += 1;
                 last.bytes += len;
             }
-            _ => self.groups.push_back(Group {
-                count: 1,
-                bytes: len,
-            }),
+            _ => self.groups.push_back(Group { count: 1, bytes: len }),
         }
     }
 
@@ -125,9 +122,7 @@ impl Open {
 
     /// Bytes on disk of the next round, at most.
     pub(super) fn next_len(&self) -> usize {
-        self.groups
-            .front()
-            .map_or(0, |g| format::round_len(g.count, g.bytes))
+        self.groups.front().map_or(0, |g| format::round_len(g.count, g.bytes))
     }
 
     pub(super) fn take(&mut self) -> Vec<Append> {
@@ -180,9 +175,7 @@ pub(super) fn encode(
     }
     let mut at = format::HEADER_LEN + placed.len() * format::ENTRY_LEN;
     for append in &appends {
-        let place = memory
-            .get_mut(at..at + append.bytes.len())
-            .ok_or(RoundError::BadLengths)?;
+        let place = memory.get_mut(at..at + append.bytes.len()).ok_or(RoundError::BadLengths)?;
         place.copy_from_slice(&append.bytes);
         if append.kind == EntryKind::Data {
             stamp_batches(place, append.base_offset, append.leader_epoch)?;
@@ -192,11 +185,7 @@ pub(super) fn encode(
     memory.get_mut(at..).ok_or(RoundError::BadLengths)?.fill(0);
     let entries: Vec<Entry> = placed.iter().map(|p| p.entry).collect();
     let checksum = format::finish_round(memory, salt, header, &entries)?;
-    Ok(Encoded {
-        buffer: buffer.freeze(),
-        checksum,
-        placed,
-    })
+    Ok(Encoded { buffer: buffer.freeze(), checksum, placed })
 }
 
 fn continues(last: &Entry, append: &Append) -> bool {
@@ -216,14 +205,8 @@ fn stamp_batches(
     let mut offset = base_offset;
     while !rest.is_empty() {
         let (len, records) = {
-            let batch = batches(rest)
-                .next()
-                .and_then(Result::ok)
-                .ok_or(RoundError::BadLengths)?;
-            (
-                batch.size(),
-                i64::from(batch.header().last_offset_delta()) + 1,
-            )
+            let batch = batches(rest).next().and_then(Result::ok).ok_or(RoundError::BadLengths)?;
+            (batch.size(), i64::from(batch.header().last_offset_delta()) + 1)
         };
         let (batch, after) = rest.split_at_mut(len);
         stamp(batch, offset, leader_epoch).map_err(|_| RoundError::BadLengths)?;

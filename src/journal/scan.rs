@@ -69,18 +69,12 @@ impl fmt::Display for ScanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ScanError::Disk(error) => write!(f, "the disk reports: {error}"),
-            ScanError::Corrupt {
-                path,
-                position,
-                sequence,
-                flushed,
-            } => write!(
+            ScanError::Corrupt { path, position, sequence, flushed } => write!(
                 f,
                 "journal round {sequence} is damaged or missing although rounds up to {flushed} had \
                  been flushed (file {}, position {position}): the disk has lost acknowledged records; \
                  restore the data directory from a copy",
-                path.as_ref()
-                    .map_or_else(|| "unknown".into(), |p| p.display().to_string()),
+                path.as_ref().map_or_else(|| "unknown".into(), |p| p.display().to_string()),
             ),
             ScanError::UnknownKind(kind) => write!(
                 f,
@@ -142,12 +136,7 @@ pub async fn replay(
     range: &ChainRange,
     mut visit: impl FnMut(&RoundHeader, &Entry, EntryPlace<'_>) -> Result<(), String>,
 ) -> Result<u64, ScanError> {
-    let mut walk = Walk {
-        range,
-        expected: range.first,
-        previous: None,
-        flushed: range.flushed,
-    };
+    let mut walk = Walk { range, expected: range.first, previous: None, flushed: range.flushed };
     // The last good round, once a bad one has been seen; the walk goes on only to learn what had been
     // flushed.
     let mut cut: Option<(u64, PathBuf, u64)> = None;
@@ -188,21 +177,12 @@ pub async fn replay(
     walk.look_ahead(files).await?;
     let (sequence, path, position) = match cut {
         Some((sequence, path, position)) => (sequence, Some(path), position),
-        None => (
-            walk.expected,
-            at.as_ref().map(|a| a.0.clone()),
-            at.as_ref().map_or(0, |a| a.1),
-        ),
+        None => (walk.expected, at.as_ref().map(|a| a.0.clone()), at.as_ref().map_or(0, |a| a.1)),
     };
     let flushed = walk.flushed;
     if sequence <= flushed || range.cut.is_some_and(|last| sequence <= last) {
         let flushed = flushed.max(range.cut.unwrap_or(0));
-        return Err(ScanError::Corrupt {
-            path,
-            position,
-            sequence,
-            flushed,
-        });
+        return Err(ScanError::Corrupt { path, position, sequence, flushed });
     }
     Ok(sequence - 1)
 }
@@ -224,9 +204,7 @@ enum Step {
 
 impl Walk<'_> {
     fn next_file<'f>(&self, files: &'f [Found]) -> Option<&'f Found> {
-        files
-            .iter()
-            .find(|f| f.first.is_some_and(|h| self.belongs(&h)))
+        files.iter().find(|f| f.first.is_some_and(|h| self.belongs(&h)))
     }
 
     fn belongs(&self, header: &RoundHeader) -> bool {
@@ -281,10 +259,7 @@ impl Window {
     /// The bytes at `position`: a whole round, if a whole one is there.
     async fn read(&mut self, file: &dyn File, position: u64) -> io::Result<&[u8]> {
         let offset = usize::try_from(position - self.start).map_err(io::Error::other)?;
-        let have = self
-            .buffer
-            .as_ref()
-            .map_or(0, |b| b.len().saturating_sub(offset));
+        let have = self.buffer.as_ref().map_or(0, |b| b.len().saturating_sub(offset));
         let wanted = match self.buffer.as_ref().and_then(|b| b.bytes().get(offset..)) {
             Some(bytes) if have >= BLOCK => {
                 read_header(bytes).map_or(BLOCK, |header| header.round_len)
@@ -302,10 +277,6 @@ impl Window {
             self.buffer = Some(buffer);
         }
         let offset = usize::try_from(position - self.start).map_err(io::Error::other)?;
-        Ok(self
-            .buffer
-            .as_ref()
-            .and_then(|b| b.bytes().get(offset..))
-            .unwrap_or(&[]))
+        Ok(self.buffer.as_ref().and_then(|b| b.bytes().get(offset..)).unwrap_or(&[]))
     }
 }

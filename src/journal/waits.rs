@@ -76,11 +76,7 @@ impl Waits {
     /// Waits until `target` is reached.
     #[must_use]
     pub fn reach(&self, target: u64) -> Reach {
-        Reach {
-            waits: self.clone(),
-            target,
-            key: None,
-        }
+        Reach { waits: self.clone(), target, key: None }
     }
 }
 
@@ -127,11 +123,7 @@ impl Drop for Reach {
     fn drop(&mut self) {
         let Some(key) = self.key else { return };
         let mut state = self.waits.0.borrow_mut();
-        if let Some(at) = state
-            .list
-            .iter()
-            .position(|(t, k)| *t == self.target && *k == key)
-        {
+        if let Some(at) = state.list.iter().position(|(t, k)| *t == self.target && *k == key) {
             state.list.remove(at);
             state.wakers.try_remove(key);
         }

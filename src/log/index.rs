@@ -38,13 +38,25 @@ impl OffsetIndex {
     /// The index of a new, empty segment.
     #[must_use]
     pub fn empty() -> OffsetIndex {
-        OffsetIndex { entries: Vec::new(), complete: true, blocks_on_disk: 0, bytes_since: 0, noted_to: 0 }
+        OffsetIndex {
+            entries: Vec::new(),
+            complete: true,
+            blocks_on_disk: 0,
+            bytes_since: 0,
+            noted_to: 0,
+        }
     }
 
     /// The index of a segment found on disk: nothing is known of it yet.
     #[must_use]
     pub fn unloaded() -> OffsetIndex {
-        OffsetIndex { entries: Vec::new(), complete: false, blocks_on_disk: 0, bytes_since: 0, noted_to: 0 }
+        OffsetIndex {
+            entries: Vec::new(),
+            complete: false,
+            blocks_on_disk: 0,
+            bytes_since: 0,
+            noted_to: 0,
+        }
     }
 
     /// Whether every entry is in memory.
@@ -65,7 +77,8 @@ impl OffsetIndex {
             else {
                 return;
             };
-            self.entries.push(IndexEntry { relative_offset: offset.into(), position: place.into() });
+            self.entries
+                .push(IndexEntry { relative_offset: offset.into(), position: place.into() });
             self.bytes_since = 0;
         }
         self.bytes_since += len;
@@ -74,10 +87,12 @@ impl OffsetIndex {
     /// A position at or before the batch that holds `relative_offset`.
     #[must_use]
     pub fn position(&self, relative_offset: i64) -> u64 {
-        let after = self
-            .entries
-            .partition_point(|e| i64::from(e.relative_offset.get()) <= relative_offset);
-        after.checked_sub(1).and_then(|i| self.entries.get(i)).map_or(0, |e| e.position.get().into())
+        let after =
+            self.entries.partition_point(|e| i64::from(e.relative_offset.get()) <= relative_offset);
+        after
+            .checked_sub(1)
+            .and_then(|i| self.entries.get(i))
+            .map_or(0, |e| e.position.get().into())
     }
 
     /// The last entry: relative offset and position.

@@ -25,8 +25,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub use self::replay::{Recovered, RecoveredExtent, RecoveredHead};
 use self::index::{OffsetIndex, relative};
+pub use self::replay::{Recovered, RecoveredExtent, RecoveredHead};
 use self::segment::Segment;
 use crate::journal::Round;
 use crate::journal::files::FileNumber;

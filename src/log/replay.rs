@@ -97,12 +97,7 @@ impl Recovered {
     ///
     /// # Errors
     /// Says why the entry cannot follow what is known: the journal is not what it should be.
-    pub fn replay(
-        &mut self,
-        entry: &Entry,
-        path: &Path,
-        file_position: u64,
-    ) -> Result<(), String> {
+    pub fn replay(&mut self, entry: &Entry, path: &Path, file_position: u64) -> Result<(), String> {
         match entry.kind {
             EntryKind::Remainder => {
                 self.replay_remainder(entry, path, file_position);

@@ -211,12 +211,7 @@ impl Store {
 
     /// Drains the next step of a partition; says whether it moved anything. Only the first step of a
     /// cycle may find the partition idle.
-    async fn drain_step(
-        &self,
-        id: TopicPartition,
-        slot: Slot,
-        first: bool,
-    ) -> io::Result<bool> {
+    async fn drain_step(&self, id: TopicPartition, slot: Slot, first: bool) -> io::Result<bool> {
         let written = self.journal.written();
         let planned = self
             .with(id, |p| {

@@ -117,8 +117,7 @@ impl MetadataLog {
                 ),
             ));
         }
-        let log =
-            MetadataLog { storage, path: path.to_owned(), file, end: at as u64, sequence };
+        let log = MetadataLog { storage, path: path.to_owned(), file, end: at as u64, sequence };
         Ok((log, records))
     }
 

@@ -175,7 +175,11 @@ pub(crate) struct CoreCheckpoint {
 impl Store {
     /// A store over a fresh journal.
     #[must_use]
-    pub fn new(storage: Rc<dyn Storage>, journal: Rc<Journal>, settings: StoreSettings) -> Rc<Store> {
+    pub fn new(
+        storage: Rc<dyn Storage>,
+        journal: Rc<Journal>,
+        settings: StoreSettings,
+    ) -> Rc<Store> {
         let open_files = OpenFiles::new(Rc::clone(&storage), settings.open_files_max);
         let store = Rc::new_cyclic(|weak| Store {
             weak: Weak::clone(weak),

@@ -126,9 +126,8 @@ impl Store {
         for extent in extents {
             let Source::Ring { buffer, start, .. } = &extent.source else { break };
             let left = request.max_bytes.saturating_sub(outcome.bytes);
-            let whole = offset <= extent.base_offset
-                && extent.next_offset <= limit
-                && extent.len <= left;
+            let whole =
+                offset <= extent.base_offset && extent.next_offset <= limit && extent.len <= left;
             let range = if whole {
                 *start..*start + extent.len
             } else {
@@ -142,10 +141,7 @@ impl Store {
                 if taken == 0 || (outcome.bytes > 0 && taken > left) {
                     break;
                 }
-                outcome.take(Slice::Shared(
-                    buffer.clone(),
-                    *start + first..*start + selection.end,
-                ));
+                outcome.take(Slice::Shared(buffer.clone(), *start + first..*start + selection.end));
                 if selection.stopped || selection.end < extent.len {
                     break;
                 }
@@ -182,8 +178,7 @@ impl Store {
                     self.cut(request, vec![slice])
                 }
                 Cold::Segment { path, position, limit, head } => {
-                    let slices =
-                        self.read_segment(&path, position, limit, &head, request).await?;
+                    let slices = self.read_segment(&path, position, limit, &head, request).await?;
                     self.cut(request, slices)
                 }
             };
@@ -198,11 +193,7 @@ impl Store {
     }
 
     /// Cuts raw bytes, which start at a batch, to what was asked for and may be seen.
-    fn cut(
-        &self,
-        request: &ReadRequest,
-        raw: Vec<Slice>,
-    ) -> Result<Option<Outcome>, ReadError> {
+    fn cut(&self, request: &ReadRequest, raw: Vec<Slice>) -> Result<Option<Outcome>, ReadError> {
         let (mut outcome, limit) = self
             .with(request.partition, |p| (p.empty(), p.high_watermark))
             .ok_or(ReadError::UnknownPartition)?;
@@ -418,11 +409,8 @@ impl Partition {
         if !segment.index.is_complete() {
             return Some(Cold::Index { directory: self.directory.clone(), segment: segment.base });
         }
-        let head = if segment.base == log.drained().segment {
-            log.head().clone()
-        } else {
-            Head::None
-        };
+        let head =
+            if segment.base == log.drained().segment { log.head().clone() } else { Head::None };
         Some(Cold::Segment {
             path: segment_path(&self.directory, segment.base, "log"),
             position: segment.index.position(relative(segment.base, offset)),

@@ -170,10 +170,7 @@ pub async fn recover(
 }
 
 /// The chains to replay, in order: those of earlier starts that are still needed, then the last start's.
-fn ranges(
-    metadata: &Metadata,
-    checkpoints: &Checkpoints,
-) -> Vec<ChainRange> {
+fn ranges(metadata: &Metadata, checkpoints: &Checkpoints) -> Vec<ChainRange> {
     let last = metadata.last_start();
     let mut ranges: Vec<ChainRange> = last
         .old_chains
@@ -230,10 +227,7 @@ fn chain_of(name: &str, extension: &str) -> Option<Chain> {
 }
 
 /// Per partition, what the newest start that speaks of it says.
-fn logs_of(
-    checkpoints: &Checkpoints,
-    metadata: &Metadata,
-) -> BTreeMap<TopicPartition, Recovered> {
+fn logs_of(checkpoints: &Checkpoints, metadata: &Metadata) -> BTreeMap<TopicPartition, Recovered> {
     let mut newest = BTreeMap::new();
     // Chains sort by start, so a later one replaces an earlier one.
     for loaded in checkpoints.values() {
@@ -275,8 +269,7 @@ pub fn partition_metadata(topic: TopicId) -> String {
 }
 
 fn kafka_uuid(topic: TopicId) -> String {
-    const ALPHABET: &[u8; 64] =
-        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::with_capacity(22);
     let number = u128::from_be_bytes(topic.0.into_bytes());
     // 22 digits of 6 bits: the last one has only 2 bits of the number.
@@ -307,15 +300,15 @@ pub async fn remove_orphans(
             true
         } else if let Ok(partition) = partition.parse::<i32>() {
             let current = metadata.image().by_name(topic);
-            let sure = current.is_some_and(|t| {
-                known.contains_key(&TopicPartition { topic: t.id, partition })
-            });
+            let sure = current
+                .is_some_and(|t| known.contains_key(&TopicPartition { topic: t.id, partition }));
             if sure {
                 false
             } else {
                 match read_file(storage, &path.join(PARTITION_METADATA)).await {
-                    Ok(bytes) => current
-                        .is_none_or(|t| bytes != partition_metadata(t.id).as_bytes()),
+                    Ok(bytes) => {
+                        current.is_none_or(|t| bytes != partition_metadata(t.id).as_bytes())
+                    }
                     Err(_) => false,
                 }
             }

@@ -249,19 +249,14 @@ impl ApiKey {
     #[must_use]
     pub fn version(self, number: i16) -> Option<Version> {
         let supported = self.supported();
-        (supported.min..=supported.max)
-            .contains(&number)
-            .then(|| supported.version(number))
+        (supported.min..=supported.max).contains(&number).then(|| supported.version(number))
     }
 }
 
 impl Supported {
     /// A version of the API, served or not.
     pub(super) fn version(self, number: i16) -> Version {
-        Version {
-            number,
-            flexible: number >= self.first_flexible,
-        }
+        Version { number, flexible: number >= self.first_flexible }
     }
 }
 
@@ -286,10 +281,7 @@ mod tests {
         for api in SUPPORTED {
             assert_eq!(ApiKey::from_number(api.key.number()), Some(api.key));
             assert_eq!(api.key.supported(), *api);
-            assert!(
-                api.advertised_min <= api.min && api.min <= api.max,
-                "{api:?}"
-            );
+            assert!(api.advertised_min <= api.min && api.min <= api.max, "{api:?}");
             assert_eq!(api.key.version(api.min - 1), None);
             assert_eq!(api.key.version(api.max + 1), None);
         }
@@ -299,10 +291,7 @@ mod tests {
     #[test]
     fn produce_is_advertised_from_0() {
         let produce = advertised().into_iter().next().unwrap();
-        assert_eq!(
-            (produce.api_key, produce.min_version, produce.max_version),
-            (0, 0, 13)
-        );
+        assert_eq!((produce.api_key, produce.min_version, produce.max_version), (0, 0, 13));
         assert_eq!(ApiKey::Produce.version(2), None);
     }
 }

@@ -71,27 +71,17 @@ impl From<DecodeCause> for DecodeError {
 
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let field = if self.field.is_empty() {
-            "frame"
-        } else {
-            self.field
-        };
+        let field = if self.field.is_empty() { "frame" } else { self.field };
         match self.cause {
             DecodeCause::Truncated { needed, remaining } => {
                 write!(f, "{field}: needs {needed} bytes, {remaining} are left")
             }
             DecodeCause::NegativeLength(length) => write!(f, "{field}: length {length}"),
             DecodeCause::CountTooLarge { count, remaining } => {
-                write!(
-                    f,
-                    "{field}: {count} elements cannot fit in {remaining} bytes"
-                )
+                write!(f, "{field}: {count} elements cannot fit in {remaining} bytes")
             }
             DecodeCause::TooManyElements { count } => {
-                write!(
-                    f,
-                    "{field}: {count} elements are too many for a frame of this size"
-                )
+                write!(f, "{field}: {count} elements are too many for a frame of this size")
             }
             DecodeCause::UnexpectedNull => {
                 write!(f, "{field}: null is not allowed in this version")
@@ -100,10 +90,7 @@ impl fmt::Display for DecodeError {
             DecodeCause::VarintTooLong => write!(f, "{field}: varint longer than 32 bits"),
             DecodeCause::TooManyTaggedFields(count) => write!(f, "{field}: {count} tagged fields"),
             DecodeCause::TaggedFieldSize { tag, unread } => {
-                write!(
-                    f,
-                    "{field}: tagged field {tag} is {unread} bytes shorter than its size"
-                )
+                write!(f, "{field}: tagged field {tag} is {unread} bytes shorter than its size")
             }
         }
     }

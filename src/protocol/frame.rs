@@ -47,27 +47,15 @@ impl fmt::Display for RequestError {
             RequestError::UnsupportedApiKey(start) => {
                 write!(f, "API key {} is not served", start.api_key)
             }
-            RequestError::UnsupportedVersion {
-                api_key,
-                api_version,
-                ..
-            } => {
-                write!(
-                    f,
-                    "version {api_version} of {} is not served",
-                    api_key.supported().name
-                )
+            RequestError::UnsupportedVersion { api_key, api_version, .. } => {
+                write!(f, "version {api_version} of {} is not served", api_key.supported().name)
             }
-            RequestError::Malformed {
-                api_key: Some(api_key),
-                error,
-            } => {
+            RequestError::Malformed { api_key: Some(api_key), error } => {
                 write!(f, "malformed {} request: {error}", api_key.supported().name)
             }
-            RequestError::Malformed {
-                api_key: None,
-                error,
-            } => write!(f, "malformed request: {error}"),
+            RequestError::Malformed { api_key: None, error } => {
+                write!(f, "malformed request: {error}")
+            }
         }
     }
 }
@@ -80,24 +68,16 @@ impl std::error::Error for RequestError {}
 /// The frame is no request the broker serves.
 pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request), RequestError> {
     let mut reader = Reader::new(frame);
-    let start =
-        RequestHeaderStart::decode(&mut reader).map_err(|error| RequestError::Malformed {
-            api_key: None,
-            error,
-        })?;
+    let start = RequestHeaderStart::decode(&mut reader)
+        .map_err(|error| RequestError::Malformed { api_key: None, error })?;
     let api_key =
         ApiKey::from_number(start.api_key).ok_or(RequestError::UnsupportedApiKey(start))?;
-    let version = api_key
-        .version(start.api_version)
-        .ok_or(RequestError::UnsupportedVersion {
-            api_key,
-            api_version: start.api_version,
-            correlation_id: start.correlation_id,
-        })?;
-    let malformed = |error| RequestError::Malformed {
-        api_key: Some(api_key),
-        error,
-    };
+    let version = api_key.version(start.api_version).ok_or(RequestError::UnsupportedVersion {
+        api_key,
+        api_version: start.api_version,
+        correlation_id: start.correlation_id,
+    })?;
+    let malformed = |error| RequestError::Malformed { api_key: Some(api_key), error };
     let header = RequestHeader::decode_rest(&mut reader, api_key, version, start.correlation_id)
         .map_err(malformed)?;
     let request = Request::decode(api_key, &mut reader, version).map_err(malformed)?;
@@ -129,17 +109,10 @@ pub fn encode_request<R: ApiRequest>(
     version: i16,
     request: &R,
 ) -> Result<Frame, EncodeError> {
-    let api_version = R::KEY
-        .version(version)
-        .ok_or(EncodeError::UnsupportedVersion { version })?;
+    let api_version = R::KEY.version(version).ok_or(EncodeError::UnsupportedVersion { version })?;
     let mut writer = Writer::for_frame(FRAME_CAPACITY);
-    RequestHeader {
-        api_key: R::KEY,
-        api_version,
-        correlation_id,
-        client_id,
-    }
-    .encode(&mut writer)?;
+    RequestHeader { api_key: R::KEY, api_version, correlation_id, client_id }
+        .encode(&mut writer)?;
     request.encode_body(&mut writer, api_version)?;
     writer.into_frame()
 }
@@ -173,17 +146,12 @@ mod tests {
             client_software_name: "kcat".into(),
             client_software_version: "1.7".into(),
         };
-        let frame = encode_request(7, Some("me".into()), 3, &sent)
-            .unwrap()
-            .into_bytes()
-            .unwrap();
+        let frame = encode_request(7, Some("me".into()), 3, &sent).unwrap().into_bytes().unwrap();
         let (header, received) = decode_request(frame.slice(4..)).unwrap();
         assert_eq!((header.correlation_id, received), (7, sent.into()));
 
-        let answer = ApiVersionsResponse {
-            api_keys: super::super::advertised(),
-            ..Default::default()
-        };
+        let answer =
+            ApiVersionsResponse { api_keys: super::super::advertised(), ..Default::default() };
         let frame = encode_response(7, header.api_version, &answer.clone().into()).unwrap();
         assert_eq!(frame.len, frame.clone().into_bytes().unwrap().len());
         let frame = frame.into_bytes().unwrap();
@@ -197,15 +165,8 @@ mod tests {
 
     #[test]
     fn what_is_not_served_is_told_apart() {
-        let start = RequestHeaderStart {
-            api_key: 4,
-            api_version: 0,
-            correlation_id: 5,
-        };
-        assert_eq!(
-            request(&[0, 4, 0, 0, 0, 0, 0, 5]),
-            Err(RequestError::UnsupportedApiKey(start))
-        );
+        let start = RequestHeaderStart { api_key: 4, api_version: 0, correlation_id: 5 };
+        assert_eq!(request(&[0, 4, 0, 0, 0, 0, 0, 5]), Err(RequestError::UnsupportedApiKey(start)));
         for api_version in [5_i16, -1, i16::MAX] {
             let [high, low] = api_version.to_be_bytes();
             assert_eq!(
@@ -229,19 +190,13 @@ mod tests {
         };
         assert_eq!(
             error,
-            RequestError::Malformed {
-                api_key: Some(ApiKey::ApiVersions),
-                error: expected
-            }
+            RequestError::Malformed { api_key: Some(ApiKey::ApiVersions), error: expected }
         );
     }
 
     #[test]
     fn bytes_after_the_request_are_ignored() {
         let frame = [0, 18, 0, 0, 0, 0, 0, 6, 0xff, 0xff, 1, 2, 3];
-        assert_eq!(
-            request(&frame).unwrap().1,
-            ApiVersionsRequest::default().into()
-        );
+        assert_eq!(request(&frame).unwrap().1, ApiVersionsRequest::default().into());
     }
 }

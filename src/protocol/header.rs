@@ -43,10 +43,7 @@ pub struct ResponseHeader {
 }
 
 /// Strings as they are in every version of a request header.
-const FIXED: Version = Version {
-    number: 1,
-    flexible: false,
-};
+const FIXED: Version = Version { number: 1, flexible: false };
 
 impl RequestHeaderStart {
     /// Reads the first 8 bytes of a request.
@@ -79,12 +76,7 @@ impl RequestHeader {
         if api_version.flexible {
             skip_tagged_fields(reader).map_err(|error| error.at("RequestHeader.tagged_fields"))?;
         }
-        Ok(RequestHeader {
-            api_key,
-            api_version,
-            correlation_id,
-            client_id,
-        })
+        Ok(RequestHeader { api_key, api_version, correlation_id, client_id })
     }
 
     /// Writes the header.
@@ -115,9 +107,8 @@ impl ResponseHeader {
         api_key: ApiKey,
         version: Version,
     ) -> Result<ResponseHeader, DecodeError> {
-        let correlation_id = reader
-            .i32()
-            .map_err(|error| error.at("ResponseHeader.correlation_id"))?;
+        let correlation_id =
+            reader.i32().map_err(|error| error.at("ResponseHeader.correlation_id"))?;
         if has_tagged_fields(api_key, version) {
             skip_tagged_fields(reader).map_err(|error| error.at("ResponseHeader.tagged_fields"))?;
         }
@@ -149,11 +140,9 @@ mod tests {
 
     #[test]
     fn api_versions_is_answered_with_header_0() {
-        for (key, number, expected) in [
-            (ApiKey::ApiVersions, 4, 4),
-            (ApiKey::Metadata, 9, 5),
-            (ApiKey::Metadata, 8, 4),
-        ] {
+        for (key, number, expected) in
+            [(ApiKey::ApiVersions, 4, 4), (ApiKey::Metadata, 9, 5), (ApiKey::Metadata, 8, 4)]
+        {
             let mut writer = Writer::new();
             ResponseHeader { correlation_id: 7 }.encode(
                 &mut writer,
@@ -175,10 +164,7 @@ mod tests {
         let mut writer = Writer::new();
         header.encode(&mut writer).unwrap();
         let bytes = writer.into_bytes().unwrap();
-        assert_eq!(
-            bytes.as_ref(),
-            [0, 18, 0, 3, 0, 0, 0, 7, 0, 2, b'm', b'e', 0]
-        );
+        assert_eq!(bytes.as_ref(), [0, 18, 0, 3, 0, 0, 0, 7, 0, 2, b'm', b'e', 0]);
         let mut reader = Reader::new(bytes);
         let start = RequestHeaderStart::decode(&mut reader).unwrap();
         let rest = RequestHeader::decode_rest(

@@ -19,11 +19,7 @@
 //! A message is written down once, in the notation of `macros.rs`, and an API is one line in `api.rs`.
 //! The source for both is Kafka 4.3's message definitions.
 
-#![warn(
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss
-)]
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 #[macro_use]
 mod macros;

@@ -55,11 +55,7 @@ impl Reader {
     pub fn take(&mut self, len: usize) -> Result<Bytes, DecodeError> {
         let remaining = self.remaining();
         if len > remaining {
-            return Err(DecodeCause::Truncated {
-                needed: len,
-                remaining,
-            }
-            .into());
+            return Err(DecodeCause::Truncated { needed: len, remaining }.into());
         }
         Ok(self.input.split_to(len))
     }
@@ -88,11 +84,7 @@ impl Reader {
     /// # Errors
     /// The frame ends before, or the length is negative.
     pub fn length(&mut self, version: Version) -> Result<Option<usize>, DecodeError> {
-        if version.flexible {
-            self.compact_length()
-        } else {
-            self.i32().and_then(nonnegative)
-        }
+        if version.flexible { self.compact_length() } else { self.i32().and_then(nonnegative) }
     }
 
     /// Reads the 2-byte length of a string; `None` is null.
@@ -109,10 +101,7 @@ impl Reader {
     /// The frame ends before, or the varint is too long.
     pub fn compact_length(&mut self) -> Result<Option<usize>, DecodeError> {
         // A usize has at least 32 bits on every machine with io_uring.
-        Ok(self
-            .unsigned_varint()?
-            .checked_sub(1)
-            .and_then(|length| usize::try_from(length).ok()))
+        Ok(self.unsigned_varint()?.checked_sub(1).and_then(|length| usize::try_from(length).ok()))
     }
 
     /// Reads the count of an array of `T`, whose elements take `min_size` bytes or more; `None` is null.
@@ -131,10 +120,7 @@ impl Reader {
         if count > remaining / min_size.max(1) {
             return Err(DecodeCause::CountTooLarge { count, remaining }.into());
         }
-        match self
-            .budget
-            .checked_sub(count.saturating_mul(size_of::<T>()))
-        {
+        match self.budget.checked_sub(count.saturating_mul(size_of::<T>())) {
             None => Err(DecodeCause::TooManyElements { count }.into()),
             Some(budget) => {
                 self.budget = budget;
@@ -159,15 +145,8 @@ impl Reader {
         for _ in 0..count {
             let tag = self.unsigned_varint()?;
             let len = usize::try_from(self.unsigned_varint()?).unwrap_or(usize::MAX);
-            let mut field = Reader {
-                input: self.take(len)?,
-                budget: self.budget,
-            };
-            let unread = if known(tag, &mut field)? {
-                field.remaining()
-            } else {
-                0
-            };
+            let mut field = Reader { input: self.take(len)?, budget: self.budget };
+            let unread = if known(tag, &mut field)? { field.remaining() } else { 0 };
             self.budget = field.budget;
             if unread > 0 {
                 return Err(DecodeCause::TaggedFieldSize { tag, unread }.into());
@@ -206,21 +185,9 @@ mod tests {
             (&[0], Ok(0)),
             (&[0xac, 0x02], Ok(300)),
             (&[0xff, 0xff, 0xff, 0xff, 0x0f], Ok(u32::MAX)),
-            (
-                &[0xff, 0xff, 0xff, 0xff, 0x1f],
-                Err(DecodeCause::VarintTooLong),
-            ),
-            (
-                &[0x80, 0x80, 0x80, 0x80, 0x80, 0x00],
-                Err(DecodeCause::VarintTooLong),
-            ),
-            (
-                &[0x80],
-                Err(DecodeCause::Truncated {
-                    needed: 1,
-                    remaining: 0,
-                }),
-            ),
+            (&[0xff, 0xff, 0xff, 0xff, 0x1f], Err(DecodeCause::VarintTooLong)),
+            (&[0x80, 0x80, 0x80, 0x80, 0x80, 0x00], Err(DecodeCause::VarintTooLong)),
+            (&[0x80], Err(DecodeCause::Truncated { needed: 1, remaining: 0 })),
         ];
         for (bytes, expected) in cases {
             assert_eq!(
@@ -233,10 +200,7 @@ mod tests {
 
     #[test]
     fn arrays_share_the_frames_budget() {
-        let version = Version {
-            number: 0,
-            flexible: false,
-        };
+        let version = Version { number: 0, flexible: false };
         // A count of 32,768 elements of 32 bytes takes the whole base.
         let mut input = reader(&[&[0, 0, 0x80, 0][..], &[0, 0, 0x80, 0], &[0; 40_000]].concat());
         input.budget = DECODED_BYTES_BASE;
@@ -261,13 +225,8 @@ mod tests {
         let error = reader(&[1, 0, 2, 1, 1])
             .tagged_fields(|_, field| field.i8().map(|_| true))
             .unwrap_err();
-        assert_eq!(
-            error.cause,
-            DecodeCause::TaggedFieldSize { tag: 0, unread: 1 }
-        );
-        let error = reader(&[0xff, 0xff, 0x7f])
-            .tagged_fields(|_, _| Ok(false))
-            .unwrap_err();
+        assert_eq!(error.cause, DecodeCause::TaggedFieldSize { tag: 0, unread: 1 });
+        let error = reader(&[0xff, 0xff, 0x7f]).tagged_fields(|_, _| Ok(false)).unwrap_err();
         assert_eq!(error.cause, DecodeCause::TooManyTaggedFields(0x1f_ffff));
     }
 }

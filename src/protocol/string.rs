@@ -139,9 +139,7 @@ mod tests {
         assert!(text < later);
         assert!(HashSet::from([text, later]).contains("zażółć"));
         assert_eq!(
-            StrBytes::try_from(Bytes::from_static(&[0xc3]))
-                .unwrap_err()
-                .cause,
+            StrBytes::try_from(Bytes::from_static(&[0xc3])).unwrap_err().cause,
             DecodeCause::InvalidUtf8
         );
     }

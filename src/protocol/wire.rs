@@ -173,13 +173,9 @@ impl Nullable for StrBytes {
     }
 
     fn read(reader: &mut Reader, version: Version) -> Result<Option<Self>, DecodeError> {
-        let len = if version.flexible {
-            reader.compact_length()?
-        } else {
-            reader.short_length()?
-        };
-        len.map(|len| StrBytes::try_from(reader.take(len)?))
-            .transpose()
+        let len =
+            if version.flexible { reader.compact_length()? } else { reader.short_length()? };
+        len.map(|len| StrBytes::try_from(reader.take(len)?)).transpose()
     }
 
     fn write(
@@ -206,10 +202,7 @@ impl Nullable for Bytes {
     }
 
     fn read(reader: &mut Reader, version: Version) -> Result<Option<Self>, DecodeError> {
-        reader
-            .length(version)?
-            .map(|len| reader.take(len))
-            .transpose()
+        reader.length(version)?.map(|len| reader.take(len)).transpose()
     }
 
     fn write(
@@ -261,14 +254,8 @@ impl<T: Field> Nullable for Vec<T> {
 mod tests {
     use super::*;
 
-    const FIXED: Version = Version {
-        number: 0,
-        flexible: false,
-    };
-    const FLEXIBLE: Version = Version {
-        number: 0,
-        flexible: true,
-    };
+    const FIXED: Version = Version { number: 0, flexible: false };
+    const FLEXIBLE: Version = Version { number: 0, flexible: true };
 
     fn encoded<T: Field>(value: &T, version: Version) -> Vec<u8> {
         let mut writer = Writer::new();
@@ -277,12 +264,8 @@ mod tests {
     }
 
     fn decoded<T: Field>(bytes: &[u8], version: Version, nullable: bool) -> Result<T, DecodeCause> {
-        T::decode_field(
-            &mut Reader::new(Bytes::copy_from_slice(bytes)),
-            version,
-            nullable,
-        )
-        .map_err(|error| error.cause)
+        T::decode_field(&mut Reader::new(Bytes::copy_from_slice(bytes)), version, nullable)
+            .map_err(|error| error.cause)
     }
 
     #[test]
@@ -300,14 +283,8 @@ mod tests {
             assert_eq!(decoded::<Text>(flexible, FLEXIBLE, true), Ok(value));
         }
         let array: Option<Vec<i32>> = Some(vec![1, -1]);
-        assert_eq!(
-            encoded(&array, FIXED),
-            [0, 0, 0, 2, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff]
-        );
-        assert_eq!(
-            encoded(&array, FLEXIBLE),
-            [3, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff]
-        );
+        assert_eq!(encoded(&array, FIXED), [0, 0, 0, 2, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff]);
+        assert_eq!(encoded(&array, FLEXIBLE), [3, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff]);
         assert_eq!(encoded(&None::<Bytes>, FIXED), [0xff; 4]);
     }
 
@@ -321,10 +298,7 @@ mod tests {
             decoded::<StrBytes>(&[0xff, 0xff], FIXED, true),
             Err(DecodeCause::UnexpectedNull)
         );
-        assert_eq!(
-            decoded::<Vec<i8>>(&[0xff; 4], FIXED, false),
-            Err(DecodeCause::UnexpectedNull)
-        );
+        assert_eq!(decoded::<Vec<i8>>(&[0xff; 4], FIXED, false), Err(DecodeCause::UnexpectedNull));
         let error = None::<StrBytes>.encode_field(&mut Writer::new(), FIXED, false);
         assert_eq!(error, Err(EncodeError::UnexpectedNull { field: "" }));
     }
@@ -332,37 +306,22 @@ mod tests {
     #[test]
     fn lengths_are_checked_before_use() {
         let huge = [0x7f, 0xff, 0xff, 0xff, 0, 0];
-        let count = DecodeCause::CountTooLarge {
-            count: 0x7fff_ffff,
-            remaining: 2,
-        };
+        let count = DecodeCause::CountTooLarge { count: 0x7fff_ffff, remaining: 2 };
         assert_eq!(decoded::<Vec<i8>>(&huge, FIXED, false), Err(count));
         assert_eq!(decoded::<Vec<i32>>(&[2, 0, 0, 0], FLEXIBLE, false), {
-            Err(DecodeCause::CountTooLarge {
-                count: 1,
-                remaining: 3,
-            })
+            Err(DecodeCause::CountTooLarge { count: 1, remaining: 3 })
         });
         assert_eq!(decoded::<Bytes>(&huge, FIXED, false), {
-            Err(DecodeCause::Truncated {
-                needed: 0x7fff_ffff,
-                remaining: 2,
-            })
+            Err(DecodeCause::Truncated { needed: 0x7fff_ffff, remaining: 2 })
         });
         assert_eq!(
             decoded::<Option<StrBytes>>(&[0xff, 0xfe], FIXED, true),
             Err(DecodeCause::NegativeLength(-2))
         );
-        assert_eq!(
-            decoded::<StrBytes>(&[2, 0xff], FLEXIBLE, false),
-            Err(DecodeCause::InvalidUtf8)
-        );
+        assert_eq!(decoded::<StrBytes>(&[2, 0xff], FLEXIBLE, false), Err(DecodeCause::InvalidUtf8));
         assert_eq!(
             decoded::<i64>(&[0; 7], FIXED, false),
-            Err(DecodeCause::Truncated {
-                needed: 8,
-                remaining: 7
-            })
+            Err(DecodeCause::Truncated { needed: 8, remaining: 7 })
         );
     }
 

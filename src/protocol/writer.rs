@@ -130,10 +130,7 @@ impl Writer {
     /// An empty writer with room for `capacity` bytes beside payloads.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Writer {
-        Writer {
-            finished: Vec::new(),
-            current: BytesMut::with_capacity(capacity),
-        }
+        Writer { finished: Vec::new(), current: BytesMut::with_capacity(capacity) }
     }
 
     fixed_width!(i8 put_i8, i16 put_i16, i32 put_i32, i64 put_i64, u128 put_u128);
@@ -180,12 +177,7 @@ impl Writer {
     pub fn compact_length(&mut self, len: Option<usize>) -> Result<(), EncodeError> {
         let value = match len {
             None => 0,
-            Some(len) => {
-                i32::try_from(len)
-                    .map_err(|_| too_long(len))?
-                    .unsigned_abs()
-                    + 1
-            }
+            Some(len) => i32::try_from(len).map_err(|_| too_long(len))?.unsigned_abs() + 1,
         };
         self.unsigned_varint(value);
         Ok(())
@@ -254,10 +246,7 @@ impl Writer {
         {
             *room = prefix.to_be_bytes();
         }
-        Ok(Frame {
-            segments: self.into_segments(),
-            len,
-        })
+        Ok(Frame { segments: self.into_segments(), len })
     }
 
     /// The segments written.
@@ -353,24 +342,17 @@ mod tests {
     use super::super::wire::Field;
     use super::*;
 
-    const FLEXIBLE: Version = Version {
-        number: 0,
-        flexible: true,
-    };
+    const FLEXIBLE: Version = Version { number: 0, flexible: true };
 
     #[test]
     fn payloads_are_neither_copied_nor_seen() {
         let shared = Bytes::from(vec![7; COPY_MAX]);
         let mut writer = Writer::for_frame(64);
         writer.i8(1);
-        for records in [
-            Records::External { token: 9, len: 300 },
-            shared.clone().into(),
-            Records::EMPTY,
-        ] {
-            Some(records)
-                .encode_field(&mut writer, FLEXIBLE, false)
-                .unwrap();
+        for records in
+            [Records::External { token: 9, len: 300 }, shared.clone().into(), Records::EMPTY]
+        {
+            Some(records).encode_field(&mut writer, FLEXIBLE, false).unwrap();
         }
         let frame = writer.into_frame().unwrap();
         // Length 1332 = 1 + (2 + 300) + (2 + 1024) + 1, not counting itself.
@@ -381,10 +363,7 @@ mod tests {
             Segment::Inline(shared.clone()),
             Segment::Inline(Bytes::from_static(&[1])),
         ];
-        assert_eq!(
-            (frame.segments.as_slice(), frame.len),
-            (expected.as_slice(), 1334)
-        );
+        assert_eq!((frame.segments.as_slice(), frame.len), (expected.as_slice(), 1334));
         let kept = frame.segments.iter().any(
             |segment| matches!(segment, Segment::Inline(bytes) if bytes.as_ptr() == shared.as_ptr()),
         );
@@ -398,9 +377,6 @@ mod tests {
         assert_eq!(writer.short_length(Some(32_768)), Err(too_long(32_768)));
         assert_eq!(writer.compact_length(Some(1 << 31)), Err(too_long(1 << 31)));
         writer.compact_length(Some((1 << 31) - 1)).unwrap();
-        assert_eq!(
-            writer.into_bytes().unwrap().as_ref(),
-            [0x80, 0x80, 0x80, 0x80, 0x08]
-        );
+        assert_eq!(writer.into_bytes().unwrap().as_ref(), [0x80, 0x80, 0x80, 0x80, 0x08]);
     }
 }

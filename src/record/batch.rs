@@ -25,9 +25,7 @@ impl<'a> BatchView<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<BatchView<'a>, BatchError> {
         let header = BatchHeader::read(bytes).ok_or(BatchError::Truncated)?;
         if header.magic() != MAGIC {
-            return Err(BatchError::Magic {
-                magic: header.magic(),
-            });
+            return Err(BatchError::Magic { magic: header.magic() });
         }
         let length = header.batch_length();
         let size = header
@@ -115,10 +113,7 @@ impl<'a> Iterator for Batches<'a> {
 /// the end of a fetch, is [`BatchError::Truncated`].
 #[must_use]
 pub fn batches(bytes: &[u8]) -> Batches<'_> {
-    Batches {
-        rest: bytes,
-        position: 0,
-    }
+    Batches { rest: bytes, position: 0 }
 }
 
 /// Writes where a batch stands in its log. Both fields lie outside the CRC, so it stays valid.
@@ -151,15 +146,11 @@ pub fn set_max_timestamp(
     const CHANGED: std::ops::Range<usize> = CRC_END..CRC_END + 22;
 
     let size = BatchView::parse(batch)?.size();
-    let old: [u8; CHANGED.end - CHANGED.start] = batch
-        .get(CHANGED)
-        .and_then(|b| b.try_into().ok())
-        .ok_or(BatchError::Truncated)?;
+    let old: [u8; CHANGED.end - CHANGED.start] =
+        batch.get(CHANGED).and_then(|b| b.try_into().ok()).ok_or(BatchError::Truncated)?;
     let (header, _) =
         BatchHeader::mut_from_prefix(&mut *batch).map_err(|_| BatchError::Truncated)?;
-    header
-        .attributes
-        .set(header.attributes().with_timestamp_type(timestamp_type).0);
+    header.attributes.set(header.attributes().with_timestamp_type(timestamp_type).0);
     header.max_timestamp.set(max_timestamp.0);
     let crc = header.crc();
     let new = batch.get(CHANGED).unwrap_or_default();

@@ -90,11 +90,8 @@ impl BatchBuilder {
         }
         put_varint(&mut self.records, saturated(record.len()));
         self.records.extend_from_slice(record);
-        self.max_timestamp = if self.records_count == 0 {
-            timestamp.0
-        } else {
-            self.max_timestamp.max(timestamp.0)
-        };
+        self.max_timestamp =
+            if self.records_count == 0 { timestamp.0 } else { self.max_timestamp.max(timestamp.0) };
         self.records_count += 1;
     }
 
@@ -124,9 +121,10 @@ impl BatchBuilder {
     /// [`BatchError::TooLarge`] if the batch length does not fit its field,
     /// [`BatchError::UnknownCodec`] and [`BatchError::Compression`] if the codec fails.
     pub fn build(self) -> Result<Vec<u8>, BatchError> {
-        let codec = self.attributes.codec().ok_or(BatchError::UnknownCodec {
-            id: self.attributes.codec_id(),
-        })?;
+        let codec = self
+            .attributes
+            .codec()
+            .ok_or(BatchError::UnknownCodec { id: self.attributes.codec_id() })?;
         let payload = match codec {
             Codec::None => self.records,
             codec => {
@@ -134,40 +132,25 @@ impl BatchBuilder {
             }
         };
         let size = HEADER_SIZE + payload.len();
-        let too_large = || BatchError::TooLarge {
-            size,
-            size_max: i32::MAX as usize,
-        };
+        let too_large = || BatchError::TooLarge { size, size_max: i32::MAX as usize };
         let batch_length = i32::try_from(size - LENGTH_END).map_err(|_| too_large())?;
-        let producer = self.producer.unwrap_or(Producer {
-            id: -1,
-            epoch: -1,
-            base_sequence: -1,
-        });
+        let producer = self.producer.unwrap_or(Producer { id: -1, epoch: -1, base_sequence: -1 });
 
         let mut header = BatchHeader::new_zeroed();
         header.base_offset.set(self.base_offset.0);
         header.batch_length.set(batch_length);
-        header
-            .partition_leader_epoch
-            .set(self.leader_epoch.map_or(-1, |epoch| epoch.0));
+        header.partition_leader_epoch.set(self.leader_epoch.map_or(-1, |epoch| epoch.0));
         header.magic = MAGIC;
         header.attributes.set(self.attributes.0);
         header.last_offset_delta.set(self.records_count - 1);
         header.base_timestamp.set(self.base_timestamp.unwrap_or(-1));
-        header.max_timestamp.set(if self.records_count == 0 {
-            -1
-        } else {
-            self.max_timestamp
-        });
+        header.max_timestamp.set(if self.records_count == 0 { -1 } else { self.max_timestamp });
         header.producer_id.set(producer.id);
         header.producer_epoch.set(producer.epoch);
         header.base_sequence.set(producer.base_sequence);
         header.records_count.set(self.records_count);
         let covered = header.as_bytes().get(CRC_END..).unwrap_or_default();
-        header
-            .crc
-            .set(crc32c::crc32c_append(crc32c::crc32c(covered), &payload));
+        header.crc.set(crc32c::crc32c_append(crc32c::crc32c(covered), &payload));
 
         let mut batch = Vec::with_capacity(size);
         batch.extend_from_slice(header.as_bytes());

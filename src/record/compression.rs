@@ -48,21 +48,17 @@ pub fn decompress(
 ) -> Result<Vec<u8>, CompressionError> {
     match codec {
         Codec::None => read_bounded(codec, bytes, output_bytes_max),
-        Codec::Gzip => read_bounded(
-            codec,
-            flate2::bufread::MultiGzDecoder::new(bytes),
-            output_bytes_max,
-        ),
+        Codec::Gzip => {
+            read_bounded(codec, flate2::bufread::MultiGzDecoder::new(bytes), output_bytes_max)
+        }
         Codec::Snappy => snappy_decompress(bytes, output_bytes_max),
         // The decoder takes four bytes of anything for the end of the input.
         Codec::Lz4 if bytes.len() < LZ4_FRAME_HEADER => {
             Err(corrupt(codec, &"the frame is incomplete"))
         }
-        Codec::Lz4 => read_bounded(
-            codec,
-            lz4_flex::frame::FrameDecoder::new(bytes),
-            output_bytes_max,
-        ),
+        Codec::Lz4 => {
+            read_bounded(codec, lz4_flex::frame::FrameDecoder::new(bytes), output_bytes_max)
+        }
         Codec::Zstd => {
             let decoder =
                 zstd::stream::read::Decoder::with_buffer(bytes).map_err(|e| corrupt(codec, &e))?;
@@ -99,13 +95,8 @@ fn read_bounded(
     output_bytes_max: usize,
 ) -> Result<Vec<u8>, CompressionError> {
     let mut output = Vec::new();
-    let one_more = u64::try_from(output_bytes_max)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
-    reader
-        .take(one_more)
-        .read_to_end(&mut output)
-        .map_err(|e| corrupt(codec, &e))?;
+    let one_more = u64::try_from(output_bytes_max).unwrap_or(u64::MAX).saturating_add(1);
+    reader.take(one_more).read_to_end(&mut output).map_err(|e| corrupt(codec, &e))?;
     if output.len() > output_bytes_max {
         return Err(CompressionError::TooLarge { output_bytes_max });
     }
@@ -113,18 +104,13 @@ fn read_bounded(
 }
 
 fn corrupt(codec: Codec, cause: &dyn fmt::Display) -> CompressionError {
-    CompressionError::Corrupt {
-        codec,
-        cause: cause.to_string(),
-    }
+    CompressionError::Corrupt { codec, cause: cause.to_string() }
 }
 
 /// Kafka's Java reader takes independent blocks only.
 fn lz4_compress(records: &[u8]) -> io::Result<Vec<u8>> {
     use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
-    let frame = FrameInfo::new()
-        .block_mode(BlockMode::Independent)
-        .block_size(BlockSize::Max64KB);
+    let frame = FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max64KB);
     let mut encoder = FrameEncoder::with_frame_info(frame, Vec::new());
     encoder.write_all(records)?;
     encoder.finish().map_err(io::Error::other)
@@ -152,9 +138,7 @@ fn snappy_compress(records: &[u8]) -> io::Result<Vec<u8>> {
 
 fn snappy_decompress(bytes: &[u8], output_bytes_max: usize) -> Result<Vec<u8>, CompressionError> {
     let mut output = Vec::new();
-    let framed = XERIAL_HEADER
-        .get(..XERIAL_MAGIC)
-        .is_some_and(|magic| bytes.starts_with(magic));
+    let framed = XERIAL_HEADER.get(..XERIAL_MAGIC).is_some_and(|magic| bytes.starts_with(magic));
     if !framed {
         // snappy-java reads raw Snappy too, and some clients send it.
         snappy_block(bytes, &mut output, output_bytes_max)?;
@@ -232,12 +216,7 @@ mod tests {
 
     #[test]
     fn raw_snappy_is_read_too() {
-        let raw = snap::raw::Encoder::new()
-            .compress_vec(b"raw raw raw raw")
-            .unwrap();
-        assert_eq!(
-            decompress(Codec::Snappy, &raw, 100),
-            Ok(b"raw raw raw raw".to_vec())
-        );
+        let raw = snap::raw::Encoder::new().compress_vec(b"raw raw raw raw").unwrap();
+        assert_eq!(decompress(Codec::Snappy, &raw, 100), Ok(b"raw raw raw raw".to_vec()));
     }
 }

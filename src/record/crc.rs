@@ -67,10 +67,7 @@ const STEPS: [u32; usize::BITS as usize] = {
 /// A difference of CRCs carried over `following` bytes: times x^(8 * following). The crate's
 /// `crc32c_combine` does the same with matrices, in longer than it takes to read 16 KiB again.
 fn carry(difference: u32, following: usize) -> u32 {
-    let steps = STEPS
-        .iter()
-        .enumerate()
-        .filter(|(bit, _)| following >> bit & 1 == 1);
+    let steps = STEPS.iter().enumerate().filter(|(bit, _)| following >> bit & 1 == 1);
     steps.fold(difference, |product, (_, step)| multiply(*step, product))
 }
 
@@ -105,15 +102,9 @@ mod tests {
     #[test]
     fn a_patched_crc_equals_a_recomputed_one() {
         let mut text: Vec<u8> = (0..5000u32).map(|i| (i * 7 % 251) as u8).collect();
-        for (position, length) in [
-            (0, 1),
-            (0, 8),
-            (1, 3),
-            (2047, 100),
-            (4992, 8),
-            (4999, 1),
-            (0, 5000),
-        ] {
+        for (position, length) in
+            [(0, 1), (0, 8), (1, 3), (2047, 100), (4992, 8), (4999, 1), (0, 5000)]
+        {
             let crc = crc32c::crc32c(&text);
             let old = text[position..position + length].to_vec();
             text[position..position + length]

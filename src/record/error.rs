@@ -172,23 +172,13 @@ impl fmt::Display for BatchError {
             BatchError::Crc => write!(f, "the record batch does not match its CRC"),
             BatchError::UnknownCodec { id } => write!(f, "unknown compression codec {id}"),
             BatchError::CodecNotAllowed { codec } => {
-                write!(
-                    f,
-                    "this version of Produce does not allow {} compression",
-                    codec.name()
-                )
+                write!(f, "this version of Produce does not allow {} compression", codec.name())
             }
             BatchError::BaseOffset { base_offset } => {
                 write!(f, "base offset {base_offset} from a producer, not 0")
             }
-            BatchError::Count {
-                records_count,
-                last_offset_delta,
-            } => {
-                write!(
-                    f,
-                    "{records_count} records with last offset delta {last_offset_delta}"
-                )
+            BatchError::Count { records_count, last_offset_delta } => {
+                write!(f, "{records_count} records with last offset delta {last_offset_delta}")
             }
             BatchError::Control => write!(f, "a client sent a control batch"),
             BatchError::Sequence { base_sequence } => {
@@ -199,10 +189,7 @@ impl fmt::Display for BatchError {
                 write!(f, "a producer set the timestamp type to append time")
             }
             BatchError::Timestamp { timestamp, .. } => {
-                write!(
-                    f,
-                    "timestamp {timestamp} is outside of what the topic accepts"
-                )
+                write!(f, "timestamp {timestamp} is outside of what the topic accepts")
             }
             BatchError::Record { index, fault } => write!(f, "record {index}: {fault}"),
             BatchError::Compression { codec } => {

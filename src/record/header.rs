@@ -16,10 +16,7 @@ pub(super) const LENGTH_END: usize = 12;
 /// Bytes in front of what the CRC covers.
 pub(super) const CRC_END: usize = 21;
 
-const _: () = assert!(
-    HEADER_SIZE == 61,
-    "the fields below are Kafka's, without padding"
-);
+const _: () = assert!(HEADER_SIZE == 61, "the fields below are Kafka's, without padding");
 
 /// A batch's header, as it lies in a file or a request.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -44,9 +41,7 @@ impl BatchHeader {
     /// The header at the start of `bytes`, if they are long enough for one. Nothing is checked.
     #[must_use]
     pub fn read(bytes: &[u8]) -> Option<&BatchHeader> {
-        BatchHeader::ref_from_prefix(bytes)
-            .ok()
-            .map(|(header, _)| header)
+        BatchHeader::ref_from_prefix(bytes).ok().map(|(header, _)| header)
     }
 
     /// The offset of the batch's first record; 0 from a producer.
@@ -64,9 +59,7 @@ impl BatchHeader {
     /// The size of the whole batch, as the header says; `None` if the batch length is negative.
     #[must_use]
     pub fn size(&self) -> Option<usize> {
-        usize::try_from(self.batch_length.get())
-            .ok()?
-            .checked_add(LENGTH_END)
+        usize::try_from(self.batch_length.get()).ok()?.checked_add(LENGTH_END)
     }
 
     /// The epoch of the leader that appended the batch; -1 from a producer.
@@ -268,13 +261,7 @@ pub enum Codec {
 
 impl Codec {
     /// Every codec, by id.
-    pub const ALL: [Codec; 5] = [
-        Codec::None,
-        Codec::Gzip,
-        Codec::Snappy,
-        Codec::Lz4,
-        Codec::Zstd,
-    ];
+    pub const ALL: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
 
     /// The codec of an id.
     #[must_use]

@@ -18,11 +18,7 @@
 
 #![cfg_attr(
     not(test),
-    warn(
-        clippy::indexing_slicing,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss
-    )
+    warn(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)
 )]
 
 mod batch;

@@ -23,32 +23,21 @@ impl<'a> RecordView<'a> {
     #[inline(always)]
     pub(super) fn read(records: &mut Reader<'a>) -> Result<RecordView<'a>, RecordFault> {
         let size = usize::try_from(records.varint()?).map_err(|_| RecordFault::NegativeLength)?;
-        let mut record = Reader {
-            rest: records.take(size)?,
-        };
+        let mut record = Reader { rest: records.take(size)? };
         let _attributes = record.byte()?;
         let timestamp_delta = record.varlong()?;
         let offset_delta = record.varint()?;
         let key = record.nullable()?;
         let value = record.nullable()?;
         let count = record.varint()?;
-        let headers = Headers {
-            reader: record,
-            count,
-        };
+        let headers = Headers { reader: record, count };
         if count != 0 {
             record = headers.check()?;
         }
         if !record.rest.is_empty() {
             return Err(RecordFault::TrailingBytes);
         }
-        Ok(RecordView {
-            offset_delta,
-            timestamp_delta,
-            key,
-            value,
-            headers,
-        })
+        Ok(RecordView { offset_delta, timestamp_delta, key, value, headers })
     }
 }
 
@@ -121,7 +110,5 @@ impl<'a> Iterator for Records<'a> {
 /// The records in an uncompressed, or decompressed, payload.
 #[must_use]
 pub fn records(payload: &[u8]) -> Records<'_> {
-    Records {
-        reader: Reader { rest: payload },
-    }
+    Records { reader: Reader { rest: payload } }
 }

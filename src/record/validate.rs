@@ -100,22 +100,15 @@ pub fn validate_produce(bytes: &[u8], rules: &ValidationRules) -> Result<BatchSu
         return Err(BatchError::CodecNotAllowed { codec: Codec::Zstd });
     }
     if header.base_offset().0 != 0 {
-        return Err(BatchError::BaseOffset {
-            base_offset: header.base_offset().0,
-        });
+        return Err(BatchError::BaseOffset { base_offset: header.base_offset().0 });
     }
     if batch.size() > rules.message_bytes_max {
-        return Err(BatchError::TooLarge {
-            size: batch.size(),
-            size_max: rules.message_bytes_max,
-        });
+        return Err(BatchError::TooLarge { size: batch.size(), size_max: rules.message_bytes_max });
     }
     if !batch.crc_valid() {
         return Err(BatchError::Crc);
     }
-    let codec = attributes.codec().ok_or(BatchError::UnknownCodec {
-        id: attributes.codec_id(),
-    })?;
+    let codec = attributes.codec().ok_or(BatchError::UnknownCodec { id: attributes.codec_id() })?;
     check_header(header)?;
 
     let times = Times::new(rules);
@@ -157,10 +150,7 @@ fn only_batch(bytes: &[u8]) -> Result<BatchView<'_>, BatchError> {
 fn check_header(header: &BatchHeader) -> Result<(), BatchError> {
     let (records_count, last_offset_delta) = (header.records_count(), header.last_offset_delta());
     if records_count <= 0 || last_offset_delta != records_count - 1 {
-        return Err(BatchError::Count {
-            records_count,
-            last_offset_delta,
-        });
+        return Err(BatchError::Count { records_count, last_offset_delta });
     }
     let attributes = header.attributes();
     if attributes.is_control() {
@@ -196,10 +186,7 @@ impl Times {
                 earliest: rules.now.0.saturating_sub(rules.timestamp_before_ms_max),
                 latest: rules.now.0.saturating_add(rules.timestamp_after_ms_max),
             },
-            TimestampType::LogAppendTime => Times {
-                earliest: i64::MIN,
-                latest: i64::MAX,
-            },
+            TimestampType::LogAppendTime => Times { earliest: i64::MIN, latest: i64::MAX },
         }
     }
 
@@ -213,14 +200,8 @@ impl Times {
 /// none is greater than the greatest. Gives the greatest.
 fn check_declared_times(header: &BatchHeader, times: &Times) -> Result<i64, BatchError> {
     let declared = [header.base_timestamp().0, header.max_timestamp().0];
-    match declared
-        .into_iter()
-        .find(|timestamp| !times.accept(*timestamp))
-    {
-        Some(timestamp) => Err(BatchError::Timestamp {
-            timestamp,
-            index: None,
-        }),
+    match declared.into_iter().find(|timestamp| !times.accept(*timestamp)) {
+        Some(timestamp) => Err(BatchError::Timestamp { timestamp, index: None }),
         None => Ok(header.max_timestamp().0),
     }
 }
@@ -246,18 +227,11 @@ fn check_records(
         }
         let timestamp = base_timestamp.wrapping_add(record.timestamp_delta);
         if !times.accept(timestamp) {
-            return Err(BatchError::Timestamp {
-                timestamp,
-                index: Some(index),
-            });
+            return Err(BatchError::Timestamp { timestamp, index: Some(index) });
         }
         greatest = greatest.max(timestamp);
     }
-    if records.rest.is_empty() {
-        Ok(greatest)
-    } else {
-        Err(BatchError::TrailingBytes)
-    }
+    if records.rest.is_empty() { Ok(greatest) } else { Err(BatchError::TrailingBytes) }
 }
 
 #[cfg(test)]

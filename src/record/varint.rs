@@ -20,10 +20,7 @@ impl<'a> Reader<'a> {
     /// The next `length` bytes.
     #[inline(always)]
     pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], RecordFault> {
-        let (taken, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or(RecordFault::Truncated)?;
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(RecordFault::Truncated)?;
         self.rest = rest;
         Ok(taken)
     }
@@ -42,10 +39,7 @@ impl<'a> Reader<'a> {
 
     /// An integer of at most 32 bits.
     #[inline(always)]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "at most 35 bits, cut to 32 as Kafka does"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "at most 35 bits, cut to 32 as Kafka does")]
     pub(super) fn varint(&mut self) -> Result<i32, RecordFault> {
         let raw = self.unsigned(5)? as u32;
         Ok((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed())
@@ -147,20 +141,8 @@ mod tests {
     #[test]
     fn numbers_without_an_end_are_refused() {
         let endless = [0xff; 11];
-        assert_eq!(
-            Reader { rest: &endless }.varint(),
-            Err(RecordFault::VarintTooLong)
-        );
-        assert_eq!(
-            Reader { rest: &endless }.varlong(),
-            Err(RecordFault::VarintTooLong)
-        );
-        assert_eq!(
-            Reader {
-                rest: &endless[..3]
-            }
-            .varint(),
-            Err(RecordFault::Truncated)
-        );
+        assert_eq!(Reader { rest: &endless }.varint(), Err(RecordFault::VarintTooLong));
+        assert_eq!(Reader { rest: &endless }.varlong(), Err(RecordFault::VarintTooLong));
+        assert_eq!(Reader { rest: &endless[..3] }.varint(), Err(RecordFault::Truncated));
     }
 }

@@ -157,9 +157,7 @@ fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'st
 
 impl Storage for GlommioStorage {
     fn allocate(&self, len: usize) -> BufferMut {
-        BufferMut::new(Box::new(DmaMemory(Rc::new(glommio::allocate_dma_buffer(
-            len,
-        )))))
+        BufferMut::new(Box::new(DmaMemory(Rc::new(glommio::allocate_dma_buffer(len)))))
     }
 
     fn open(&self, path: &Path, mode: Open) -> Io<Rc<dyn File>> {
@@ -174,9 +172,7 @@ impl Storage for GlommioStorage {
             if mode != Open::Read {
                 lock(&file, &path).await?;
             }
-            Ok(Rc::new(GlommioFile {
-                file: Rc::new(file),
-            }) as Rc<dyn File>)
+            Ok(Rc::new(GlommioFile { file: Rc::new(file) }) as Rc<dyn File>)
         })
     }
 

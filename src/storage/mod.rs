@@ -206,11 +206,7 @@ pub async fn read_file(storage: &dyn Storage, path: &Path) -> io::Result<Vec<u8>
     let size = usize::try_from(file.size().await?).map_err(io::Error::other)?;
     let buffer = file.read(0, align_up(size)).await?;
     file.close().await?;
-    Ok(buffer
-        .bytes()
-        .get(..size)
-        .unwrap_or(buffer.bytes())
-        .to_vec())
+    Ok(buffer.bytes().get(..size).unwrap_or(buffer.bytes()).to_vec())
 }
 
 /// A buffer of whole blocks that holds `bytes` and then zeros.

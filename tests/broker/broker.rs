@@ -47,10 +47,7 @@ pub(crate) fn scenario(name: &str, body: impl FnOnce(&Home) -> Result<()>) -> Re
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join(format!("{name}-{}-{number}", std::process::id()));
     fs::create_dir_all(&folder).context(|| folder.display().to_string())?;
-    let home = Home {
-        folder,
-        starts: AtomicU32::new(0),
-    };
+    let home = Home { folder, starts: AtomicU32::new(0) };
     body(&home).context(|| format!("{name} (data and logs in {})", home.folder.display()))?;
     fs::remove_dir_all(&home.folder)?;
     Ok(())
@@ -103,25 +100,13 @@ impl Broker {
     ) -> Result<Broker> {
         let log = home.next_log();
         let mut command = command(&log)?;
-        command.args([
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--cores",
-            &cores(core_count)?,
-        ]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--cores", &cores(core_count)?]);
         command.arg("--data-dir").arg(home.data());
         for (key, value) in settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }
-        let child = command
-            .spawn()
-            .context(|| "starting millstream".to_owned())?;
-        Ok(Broker {
-            child,
-            address: String::new(),
-            log,
-        })
+        let child = command.spawn().context(|| "starting millstream".to_owned())?;
+        Ok(Broker { child, address: String::new(), log })
     }
 
     /// Waits until the broker has named its port and answers on it.
@@ -169,10 +154,8 @@ impl Broker {
     /// Waits for the process to end by itself.
     pub(crate) fn await_exit(&mut self) -> Result<ExitStatus> {
         let said = self.log.clone();
-        eventually("the broker exits", PATIENCE, || {
-            Ok(self.child.try_wait()?)
-        })
-        .context(|| read_lossy(&said).unwrap_or_default())
+        eventually("the broker exits", PATIENCE, || Ok(self.child.try_wait()?))
+            .context(|| read_lossy(&said).unwrap_or_default())
     }
 
     /// SIGTERM, and exit 0.
@@ -180,10 +163,7 @@ impl Broker {
         self.terminate()?;
         let status = self.await_exit()?;
         ensure(status.code() == Some(0), || {
-            format!(
-                "a stop by SIGTERM ended with {status}:\n{}",
-                self.said().unwrap_or_default()
-            )
+            format!("a stop by SIGTERM ended with {status}:\n{}", self.said().unwrap_or_default())
         })
     }
 
@@ -201,9 +181,8 @@ impl Broker {
     pub(crate) fn resident_bytes(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-        let kib = line
-            .and_then(|l| l.trim().strip_suffix(" kB"))
-            .ok_or_else(|| failure("no VmRSS"))?;
+        let kib =
+            line.and_then(|l| l.trim().strip_suffix(" kB")).ok_or_else(|| failure("no VmRSS"))?;
         Ok(kib.trim().parse::<u64>()? * 1024)
     }
 }
@@ -220,10 +199,7 @@ impl Drop for Broker {
 pub(crate) fn command(log: &Path) -> Result<Command> {
     let file = File::create(log).context(|| log.display().to_string())?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
-    command
-        .stdin(Stdio::null())
-        .stdout(file.try_clone()?)
-        .stderr(file);
+    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
     for (key, _) in std::env::vars_os() {
         let name = key.to_string_lossy();
         if name.starts_with("KAFKA_") || name.starts_with("MILLSTREAM_") {
@@ -237,11 +213,7 @@ pub(crate) fn command(log: &Path) -> Result<Command> {
 pub(crate) fn run(home: &Home, arguments: &[&str]) -> Result<(ExitStatus, String)> {
     let log = home.next_log();
     let child = command(&log)?.args(arguments).spawn()?;
-    let mut broker = Broker {
-        child,
-        address: String::new(),
-        log,
-    };
+    let mut broker = Broker { child, address: String::new(), log };
     let status = broker.await_exit()?;
     Ok((status, broker.said()?))
 }
@@ -250,9 +222,8 @@ fn listening_on(said: &str) -> Option<String> {
     let (_, after) = said.split_once("listening on ")?;
     // A line still being written may lack its last digits.
     let (line, _) = after.split_once('\n')?;
-    let end = line
-        .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ':')))
-        .unwrap_or(line.len());
+    let end =
+        line.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ':'))).unwrap_or(line.len());
     line.get(..end)
         .filter(|address| address.contains(':'))
         .map(|address| address.trim_end_matches('.').to_owned())
@@ -260,8 +231,6 @@ fn listening_on(said: &str) -> Option<String> {
 
 fn read_lossy(path: &Path) -> Result<String> {
     let mut bytes = Vec::new();
-    File::open(path)
-        .context(|| path.display().to_string())?
-        .read_to_end(&mut bytes)?;
+    File::open(path).context(|| path.display().to_string())?.read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -19,9 +19,7 @@ use crate::outcome::{Context, Result, ensure, eventually, failure};
 /// The settings every client here starts from.
 pub(crate) fn config(address: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", address)
-        .set("broker.address.family", "v4");
+    config.set("bootstrap.servers", address).set("broker.address.family", "v4");
     config
 }
 
@@ -38,10 +36,8 @@ pub(crate) fn create_topic(
 ) -> Result<std::result::Result<(), RDKafkaErrorCode>> {
     let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
     let results = block_on(admin(address)?.create_topics([&topic], &AdminOptions::new()))?;
-    let result = results
-        .into_iter()
-        .next()
-        .ok_or_else(|| failure("CreateTopics answered nothing"))?;
+    let result =
+        results.into_iter().next().ok_or_else(|| failure("CreateTopics answered nothing"))?;
     Ok(result.map(|_| ()).map_err(|(_, code)| code))
 }
 
@@ -57,10 +53,8 @@ pub(crate) fn delete_topic(
     name: &str,
 ) -> Result<std::result::Result<(), RDKafkaErrorCode>> {
     let results = block_on(admin(address)?.delete_topics(&[name], &AdminOptions::new()))?;
-    let result = results
-        .into_iter()
-        .next()
-        .ok_or_else(|| failure("DeleteTopics answered nothing"))?;
+    let result =
+        results.into_iter().next().ok_or_else(|| failure("DeleteTopics answered nothing"))?;
     Ok(result.map(|_| ()).map_err(|(_, code)| code))
 }
 
@@ -86,16 +80,10 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
         let delivery = match result {
-            Ok(m) => Delivery {
-                index,
-                partition: m.partition(),
-                offset: Ok(m.offset()),
-            },
-            Err((error, m)) => Delivery {
-                index,
-                partition: m.partition(),
-                offset: Err(error.clone()),
-            },
+            Ok(m) => Delivery { index, partition: m.partition(), offset: Ok(m.offset()) },
+            Err((error, m)) => {
+                Delivery { index, partition: m.partition(), offset: Err(error.clone()) }
+            }
         };
         // The receiver goes first when a test has failed.
         let _ = self.0.send(delivery);
@@ -109,12 +97,8 @@ pub(crate) fn producer(
 ) -> Result<(BaseProducer<Deliveries>, mpsc::Receiver<Delivery>)> {
     let (sender, receiver) = mpsc::channel();
     let mut config = config(address);
-    config
-        .set("enable.idempotence", "false")
-        .set("message.send.max.retries", "0");
-    config
-        .set("queue.buffering.max.messages", "100000")
-        .set("linger.ms", "2");
+    config.set("enable.idempotence", "false").set("message.send.max.retries", "0");
+    config.set("queue.buffering.max.messages", "100000").set("linger.ms", "2");
     for (key, value) in settings {
         config.set(*key, *value);
     }
@@ -135,10 +119,7 @@ pub(crate) struct Stored {
 impl Stored {
     fn of(message: &BorrowedMessage<'_>) -> Stored {
         let headers = message.headers().map(|headers| {
-            headers
-                .iter()
-                .map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec)))
-                .collect()
+            headers.iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect()
         });
         Stored {
             offset: message.offset(),
@@ -194,9 +175,7 @@ pub(crate) fn await_records(
     let count = i64::try_from(count)?;
     eventually(&format!("{topic} holds {count} records"), PATIENCE, || {
         let sum: i64 = high_watermarks(&consumer, topic, partitions)?.iter().sum();
-        ensure(sum <= count, || {
-            format!("{topic} holds {sum} records, {count} were sent")
-        })?;
+        ensure(sum <= count, || format!("{topic} holds {sum} records, {count} were sent"))?;
         Ok((sum == count).then_some(()))
     })
 }
@@ -205,9 +184,7 @@ pub(crate) fn await_records(
 pub(crate) fn read_from(address: &str, topic: &str, starts: &[i64]) -> Result<Vec<Vec<Stored>>> {
     let mut read: Vec<Vec<Stored>> = starts.iter().map(|_| Vec::new()).collect();
     visit_from(address, topic, starts, |partition, message| {
-        let log = read
-            .get_mut(partition)
-            .ok_or_else(|| failure("a partition not asked for"))?;
+        let log = read.get_mut(partition).ok_or_else(|| failure("a partition not asked for"))?;
         log.push(Stored::of(message));
         Ok(())
     })?;
@@ -228,9 +205,7 @@ pub(crate) fn visit_from(
     let mut left = 0;
     let mut assignment = TopicPartitionList::new();
     for (partition, (start, end)) in starts.iter().zip(&ends).enumerate() {
-        ensure(start <= end, || {
-            format!("{topic}-{partition} ends at {end}, below {start}")
-        })?;
+        ensure(start <= end, || format!("{topic}-{partition} ends at {end}, below {start}"))?;
         if start < end {
             assignment.add_partition_offset(
                 topic,

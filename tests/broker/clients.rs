@@ -56,16 +56,10 @@ fn librdkafka_round(
         .iter()
         .map(|log| i64::try_from(log.len() / 2))
         .collect::<std::result::Result<Vec<_>, _>>()?;
-    let halves: Vec<Vec<usize>> = expected
-        .iter()
-        .map(|log| log.get(log.len() / 2..).unwrap_or_default().to_vec())
-        .collect();
-    compare(
-        &client::read_from(address, topic, &middles)?,
-        &halves,
-        records,
-    )
-    .context(|| "from the middle".to_owned())
+    let halves: Vec<Vec<usize>> =
+        expected.iter().map(|log| log.get(log.len() / 2..).unwrap_or_default().to_vec()).collect();
+    compare(&client::read_from(address, topic, &middles)?, &halves, records)
+        .context(|| "from the middle".to_owned())
 }
 
 /// Produces all records and answers what each partition must hold: indexes into `records`, in order.
@@ -81,10 +75,7 @@ fn produce(
     let mut expected = vec![Vec::new(); PARTITIONS as usize];
     for (index, input) in records.iter().enumerate() {
         // The key decides; a record without one goes where its number says.
-        let hash = input
-            .key
-            .as_ref()
-            .map_or(u32::try_from(index)?, |key| crc32c::crc32c(key));
+        let hash = input.key.as_ref().map_or(u32::try_from(index)?, |key| crc32c::crc32c(key));
         let partition = i32::try_from(hash % PARTITIONS as u32)?;
         let log: &mut Vec<usize> = expected
             .get_mut(usize::try_from(partition)?)
@@ -92,9 +83,8 @@ fn produce(
         log.push(index);
         let headers = headers(input, index);
         loop {
-            let mut record = BaseRecord::with_opaque_to(topic, index)
-                .partition(partition)
-                .payload(&input.value);
+            let mut record =
+                BaseRecord::with_opaque_to(topic, index).partition(partition).payload(&input.value);
             if let Some(key) = &input.key {
                 record = record.key(key);
             }
@@ -110,19 +100,14 @@ fn produce(
     producer.flush(PATIENCE)?;
     let mut delivered = 0;
     for delivery in deliveries.try_iter() {
-        let offset = delivery
-            .offset
-            .context(|| format!("record {}", delivery.index))?;
+        let offset = delivery.offset.context(|| format!("record {}", delivery.index))?;
         let log = expected
             .get(usize::try_from(delivery.partition)?)
             .ok_or_else(|| failure("no such partition"))?;
         if acks != "0" {
             let at = log.get(usize::try_from(offset)?);
             ensure(at == Some(&delivery.index), || {
-                format!(
-                    "record {} acknowledged at {}:{offset}",
-                    delivery.index, delivery.partition
-                )
+                format!("record {} acknowledged at {}:{offset}", delivery.index, delivery.partition)
             })?;
         }
         delivered += 1;
@@ -136,18 +121,9 @@ fn produce(
 fn headers(input: &Input, index: usize) -> OwnedHeaders {
     let line = index.to_be_bytes();
     OwnedHeaders::new()
-        .insert(Header {
-            key: "file",
-            value: Some(input.file),
-        })
-        .insert(Header {
-            key: "line",
-            value: Some(&line[..]),
-        })
-        .insert(Header {
-            key: "nothing",
-            value: None::<&[u8]>,
-        })
+        .insert(Header { key: "file", value: Some(input.file) })
+        .insert(Header { key: "line", value: Some(&line[..]) })
+        .insert(Header { key: "nothing", value: None::<&[u8]> })
 }
 
 /// Key, value and headers of every record, at its place.
@@ -161,9 +137,7 @@ fn compare(read: &[Vec<Stored>], expected: &[Vec<usize>], records: &[Input]) -> 
             )
         })?;
         for (stored, index) in log.iter().zip(indexes) {
-            let input = records
-                .get(*index)
-                .ok_or_else(|| failure("no such record"))?;
+            let input = records.get(*index).ok_or_else(|| failure("no such record"))?;
             let headers = [
                 ("file".to_owned(), Some(input.file.as_bytes().to_vec())),
                 ("line".to_owned(), Some(index.to_be_bytes().to_vec())),
@@ -172,10 +146,7 @@ fn compare(read: &[Vec<Stored>], expected: &[Vec<usize>], records: &[Input]) -> 
             let same =
                 stored.key == input.key && stored.value == input.value && stored.headers == headers;
             ensure(same, || {
-                format!(
-                    "{partition}:{} is not record {index}: {stored:?}",
-                    stored.offset
-                )
+                format!("{partition}:{} is not record {index}: {stored:?}", stored.offset)
             })?;
         }
     }
@@ -228,29 +199,12 @@ fn kcat_produces(address: &str, topic: &str, acks: &str, codec: &str, keyed: &st
     client::create(address, topic, PARTITIONS)?;
     let acks = format!("acks={acks}");
     let common = ["-P", "-t", topic, "-z", codec, "-X", &acks];
-    let web = [
-        "-K",
-        "\\t",
-        "-H",
-        "file=web-access.log",
-        "-H",
-        "origin=kcat",
-        "-l",
-        keyed,
-    ];
+    let web = ["-K", "\\t", "-H", "file=web-access.log", "-H", "origin=kcat", "-l", keyed];
     kcat::run(address, &[&common[..], &web[..]].concat())?;
     let partition = METRICS_PARTITION.to_string();
     let path = real::path(METRICS).display().to_string();
-    let metrics = [
-        "-p",
-        &partition,
-        "-H",
-        "file=server-metrics.jsonl",
-        "-H",
-        "origin=kcat",
-        "-l",
-        &path,
-    ];
+    let metrics =
+        ["-p", &partition, "-H", "file=server-metrics.jsonl", "-H", "origin=kcat", "-l", &path];
     kcat::run(address, &[&common[..], &metrics[..]].concat())?;
     Ok(())
 }
@@ -266,19 +220,9 @@ struct Printed {
 }
 
 fn kcat_consumes(address: &str, topic: &str, arguments: &[&str]) -> Result<Vec<Printed>> {
-    let common = [
-        "-C",
-        "-t",
-        topic,
-        "-e",
-        "-q",
-        "-f",
-        "%p\\t%o\\t%h\\t%k\\t%s\\n",
-    ];
+    let common = ["-C", "-t", topic, "-e", "-q", "-f", "%p\\t%o\\t%h\\t%k\\t%s\\n"];
     let output = kcat::run(address, &[&common[..], arguments].concat())?;
-    let lines = output
-        .split(|b| *b == b'\n')
-        .filter(|line| !line.is_empty());
+    let lines = output.split(|b| *b == b'\n').filter(|line| !line.is_empty());
     lines
         .map(|line| {
             printed(line).ok_or_else(|| failure(String::from_utf8_lossy(line).into_owned()))
@@ -300,21 +244,15 @@ fn printed(line: &[u8]) -> Option<Printed> {
 
 fn kcat_reads(address: &str, topic: &str, web: &[Input], metrics: &[Input]) -> Result<()> {
     let all = kcat_consumes(address, topic, &["-o", "beginning"])?;
-    ensure(all.len() == web.len() + metrics.len(), || {
-        format!("kcat read {} records", all.len())
-    })?;
+    ensure(all.len() == web.len() + metrics.len(), || format!("kcat read {} records", all.len()))?;
 
     // kcat's partitioner is its own: a key's partition is the one its first record was found in.
     let (mut places, mut ends) = (BTreeMap::new(), vec![0; PARTITIONS as usize]);
     let mut found: Vec<Vec<&Printed>> = vec![Vec::new(); PARTITIONS as usize];
     let mut found_metrics = Vec::new();
     for record in &all {
-        let end = ends
-            .get_mut(record.partition)
-            .ok_or_else(|| failure("no such partition"))?;
-        ensure(record.offset == *end, || {
-            format!("{record:?} where offset {end} follows")
-        })?;
+        let end = ends.get_mut(record.partition).ok_or_else(|| failure("no such partition"))?;
+        ensure(record.offset == *end, || format!("{record:?} where offset {end} follows"))?;
         *end += 1;
         if record.headers == b"file=web-access.log,origin=kcat" {
             places.entry(record.key.clone()).or_insert(record.partition);
@@ -323,47 +261,35 @@ fn kcat_reads(address: &str, topic: &str, web: &[Input], metrics: &[Input]) -> R
                 .ok_or_else(|| failure("no such partition"))?
                 .push(record);
         } else {
-            ensure(
-                record.headers == b"file=server-metrics.jsonl,origin=kcat",
-                || format!("headers of {record:?}"),
-            )?;
+            ensure(record.headers == b"file=server-metrics.jsonl,origin=kcat", || {
+                format!("headers of {record:?}")
+            })?;
             ensure(record.partition == METRICS_PARTITION as usize, || {
                 format!("partition of {record:?}")
             })?;
             found_metrics.push(record);
         }
     }
-    ensure(
-        places.len() > 1 && ends.iter().filter(|end| **end > 0).count() > 1,
-        || "all in one place".to_owned(),
-    )?;
+    ensure(places.len() > 1 && ends.iter().filter(|end| **end > 0).count() > 1, || {
+        "all in one place".to_owned()
+    })?;
 
     same_lines(&found_metrics, &metrics.iter().collect::<Vec<_>>())
         .context(|| METRICS.to_owned())?;
     let place = |input: &Input| input.key.as_ref().and_then(|key| places.get(key)).copied();
     for (partition, found) in found.iter().enumerate() {
-        let sent: Vec<&Input> = web
-            .iter()
-            .filter(|input| place(input) == Some(partition))
-            .collect();
+        let sent: Vec<&Input> =
+            web.iter().filter(|input| place(input) == Some(partition)).collect();
         same_lines(found, &sent).context(|| format!("{WEB}, partition {partition}"))?;
     }
 
     // By offset: the second half of the partition that holds both files.
-    let whole: Vec<&Printed> = all
-        .iter()
-        .filter(|r| r.partition == METRICS_PARTITION as usize)
-        .collect();
+    let whole: Vec<&Printed> =
+        all.iter().filter(|r| r.partition == METRICS_PARTITION as usize).collect();
     let (partition, middle) = (METRICS_PARTITION.to_string(), (whole.len() / 2).to_string());
     let half = kcat_consumes(address, topic, &["-p", &partition, "-o", &middle])?;
-    let same = half.iter().eq(whole
-        .get(whole.len() / 2..)
-        .unwrap_or_default()
-        .iter()
-        .copied());
-    ensure(same, || {
-        format!("from offset {middle}, {} records that differ", half.len())
-    })
+    let same = half.iter().eq(whole.get(whole.len() / 2..).unwrap_or_default().iter().copied());
+    ensure(same, || format!("from offset {middle}, {} records that differ", half.len()))
 }
 
 fn same_lines(found: &[&Printed], sent: &[&Input]) -> Result<()> {

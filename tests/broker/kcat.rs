@@ -29,9 +29,7 @@ pub(crate) fn run(address: &str, arguments: &[&str]) -> Result<Vec<u8>> {
         .stdin(Stdio::null())
         .output()?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure(output.status.success(), || {
-        format!("kcat {arguments:?}: {}\n{said}", output.status)
-    })?;
+    ensure(output.status.success(), || format!("kcat {arguments:?}: {}\n{said}", output.status))?;
     Ok(output.stdout)
 }
 
@@ -57,10 +55,7 @@ impl Kcat {
 }
 
 fn find() -> Result<Kcat> {
-    let installed = Kcat {
-        program: PathBuf::from("kcat"),
-        libraries: None,
-    };
+    let installed = Kcat { program: PathBuf::from("kcat"), libraries: None };
     if installed.works() {
         return Ok(installed);
     }
@@ -74,11 +69,7 @@ fn find() -> Result<Kcat> {
         return Ok(fetched);
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/fetch-kcat.sh");
-    let output = Command::new("sh")
-        .arg(script)
-        .arg(&folder)
-        .stdin(Stdio::null())
-        .output()?;
+    let output = Command::new("sh").arg(script).arg(&folder).stdin(Stdio::null()).output()?;
     let fetched = unpacked(&folder)?;
     ensure(output.status.success() && fetched.works(), || {
         format!("{REMEDY}\n{}", String::from_utf8_lossy(&output.stderr))
@@ -99,12 +90,6 @@ fn unpacked(folder: &Path) -> Result<Kcat> {
             }
         }
     }
-    let libraries = libraries
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect::<Vec<_>>();
-    Ok(Kcat {
-        program: root.join("usr/bin/kcat"),
-        libraries: Some(libraries.join(":")),
-    })
+    let libraries = libraries.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+    Ok(Kcat { program: root.join("usr/bin/kcat"), libraries: Some(libraries.join(":")) })
 }

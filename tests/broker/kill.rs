@@ -70,15 +70,11 @@ fn nothing_acked_is_lost_by_kill() -> Result<()> {
         }
         let broker = Broker::start(home)?;
         for stream in &mut streams {
-            stream
-                .check(&broker.address)
-                .context(|| "at the end".to_owned())?;
+            stream.check(&broker.address).context(|| "at the end".to_owned())?;
             stream.check_again(&broker.address)?;
         }
         let found: usize = streams.iter().map(Stream::found).sum();
-        ensure(found >= acked, || {
-            format!("{found} records found, {acked} acknowledged")
-        })?;
+        ensure(found >= acked, || format!("{found} records found, {acked} acknowledged"))?;
         eprintln!("{KILLS} kills, {acked} records acknowledged, {found} found");
         broker.stop()
     })

@@ -57,20 +57,12 @@ impl<'a> Stream<'a> {
         let topic = format!("load-acks-{acks}");
         client::create(address, &topic, i32::try_from(partitions)?)?;
         let partitions = (0..partitions).map(|_| Partition::default()).collect();
-        Ok(Stream {
-            topic,
-            acks,
-            partitions,
-            lines,
-        })
+        Ok(Stream { topic, acks, partitions, lines })
     }
 
     /// The bytes of record `number`: its number and a line of the real input.
     fn value(&self, number: usize) -> Vec<u8> {
-        let line = self
-            .lines
-            .get(number % self.lines.len())
-            .map_or(&[][..], |input| &input.value);
+        let line = self.lines.get(number % self.lines.len()).map_or(&[][..], |input| &input.value);
         [format!("{number} ").as_bytes(), line].concat()
     }
 
@@ -82,12 +74,7 @@ impl<'a> Stream<'a> {
             ("message.timeout.ms", "30000"),
         ];
         let (producer, deliveries) = client::producer(address, &settings)?;
-        Ok(Load {
-            producer,
-            deliveries,
-            open: 0,
-            acked: 0,
-        })
+        Ok(Load { producer, deliveries, open: 0, acked: 0 })
     }
 
     /// Fills the client's queue, round robin over the partitions, and takes in what was delivered.
@@ -139,9 +126,7 @@ impl<'a> Stream<'a> {
             match delivery.offset {
                 Ok(offset) => {
                     load.acked += 1;
-                    let partition = self
-                        .partitions
-                        .get_mut(usize::try_from(delivery.partition)?);
+                    let partition = self.partitions.get_mut(usize::try_from(delivery.partition)?);
                     let acked = &mut partition.ok_or_else(|| failure("no such partition"))?.acked;
                     let twice = acked.insert(offset, delivery.index);
                     ensure(twice.is_none(), || {
@@ -166,18 +151,12 @@ impl<'a> Stream<'a> {
     /// No watermark may go back.
     pub(crate) fn check_watermarks(&mut self, address: &str) -> Result<()> {
         let consumer = client::consumer(address)?;
-        let high = client::high_watermarks(
-            &consumer,
-            &self.topic,
-            i32::try_from(self.partitions.len())?,
-        )?;
+        let high =
+            client::high_watermarks(&consumer, &self.topic, i32::try_from(self.partitions.len())?)?;
         for (index, (partition, high)) in self.partitions.iter_mut().zip(high).enumerate() {
             let before = partition.high_watermark;
             ensure(high >= before, || {
-                format!(
-                    "{}-{index}: watermark back from {before} to {high}",
-                    self.topic
-                )
+                format!("{}-{index}: watermark back from {before} to {high}", self.topic)
             })?;
             partition.high_watermark = high;
         }
@@ -192,9 +171,7 @@ impl<'a> Stream<'a> {
         self.read(address, &starts)?;
         for (index, partition) in self.partitions.iter_mut().enumerate() {
             for (offset, number) in std::mem::take(&mut partition.acked) {
-                let found = usize::try_from(offset)
-                    .ok()
-                    .and_then(|at| partition.found.get(at));
+                let found = usize::try_from(offset).ok().and_then(|at| partition.found.get(at));
                 ensure(found == Some(&number), || {
                     format!(
                         "{}-{index}: record {number}, acknowledged at {offset}, where {found:?} is",
@@ -208,11 +185,8 @@ impl<'a> Stream<'a> {
 
     /// Reads all again from the start: nothing that was found may have changed.
     pub(crate) fn check_again(&mut self, address: &str) -> Result<()> {
-        let before: Vec<Vec<usize>> = self
-            .partitions
-            .iter_mut()
-            .map(|p| std::mem::take(&mut p.found))
-            .collect();
+        let before: Vec<Vec<usize>> =
+            self.partitions.iter_mut().map(|p| std::mem::take(&mut p.found)).collect();
         self.read(address, &vec![0; before.len()])?;
         for (index, (partition, before)) in self.partitions.iter().zip(before).enumerate() {
             ensure(partition.found == before, || {
@@ -223,35 +197,23 @@ impl<'a> Stream<'a> {
     }
 
     fn read(&mut self, address: &str, starts: &[i64]) -> Result<()> {
-        for (index, log) in client::read_from(address, &self.topic, starts)?
-            .into_iter()
-            .enumerate()
+        for (index, log) in client::read_from(address, &self.topic, starts)?.into_iter().enumerate()
         {
             for stored in log {
                 let text = String::from_utf8_lossy(&stored.value);
                 let number = text.split(' ').next().unwrap_or("").parse::<usize>();
                 let number =
                     number.context(|| format!("{}-{index}:{}", self.topic, stored.offset))?;
-                let place = || {
-                    format!(
-                        "{}-{index}:{} holds record {number}",
-                        self.topic, stored.offset
-                    )
-                };
-                ensure(stored.value == self.value(number), || {
-                    format!("{}, changed", place())
-                })?;
-                let partition = self
-                    .partitions
-                    .get_mut(index)
-                    .ok_or_else(|| failure("no such partition"))?;
+                let place =
+                    || format!("{}-{index}:{} holds record {number}", self.topic, stored.offset);
+                ensure(stored.value == self.value(number), || format!("{}, changed", place()))?;
+                let partition =
+                    self.partitions.get_mut(index).ok_or_else(|| failure("no such partition"))?;
                 let last = partition.found.last().copied();
                 ensure(last.is_none_or(|last| last < number), || {
                     format!("{} behind {last:?}", place())
                 })?;
-                ensure(number < partition.sent, || {
-                    format!("{}, never sent", place())
-                })?;
+                ensure(number < partition.sent, || format!("{}, never sent", place()))?;
                 partition.found.push(number);
             }
         }

@@ -47,9 +47,7 @@ fn bad_input_harms_nobody() -> Result<()> {
         for partition in 0..2 {
             let produced =
                 Connection::open(&address)?.produce(VICTIM, partition, -1, &sound().encode())?;
-            ensure(produced == Some((0, 0)), || {
-                format!("a sound batch: {produced:?}")
-            })?;
+            ensure(produced == Some((0, 0)), || format!("a sound batch: {produced:?}"))?;
         }
         let before = settled_memory(&broker)?;
 
@@ -60,18 +58,14 @@ fn bad_input_harms_nobody() -> Result<()> {
         };
         let bad = bad_input(&address, || healthy.is_finished());
         bad_done.store(true, Ordering::Relaxed);
-        let ends = healthy
-            .join()
-            .map_err(|_| failure("the healthy client panicked"))?;
+        let ends = healthy.join().map_err(|_| failure("the healthy client panicked"))?;
         let ends = ends.context(|| "the healthy client".to_owned())?;
         bad?;
 
         let after = settled_memory(&broker)?;
         let grown = after.saturating_sub(before);
         eprintln!("resident memory grew by {} KiB", grown >> 10);
-        ensure(grown < GROWTH_MAX, || {
-            format!("resident memory grew by {grown} bytes")
-        })?;
+        ensure(grown < GROWTH_MAX, || format!("resident memory grew by {grown} bytes"))?;
         nothing_stored(&address, &ends)?;
         broker.stop()?;
 
@@ -79,8 +73,7 @@ fn bad_input_harms_nobody() -> Result<()> {
         nothing_stored(&broker.address, &ends).context(|| "after a restart".to_owned())?;
         let logs = client::read_from(&broker.address, VICTIM, &[0, 0])?;
         ensure(
-            logs.iter()
-                .all(|log| log.len() == 1 && log.iter().all(|r| r.value == b"sound")),
+            logs.iter().all(|log| log.len() == 1 && log.iter().all(|r| r.value == b"sound")),
             || format!("{logs:?}"),
         )?;
         broker.stop()
@@ -103,9 +96,7 @@ fn nothing_stored(address: &str, healthy_ends: &[i64]) -> Result<()> {
     let mut connection = Connection::open(address)?;
     for partition in 0..2 {
         let end = connection.log_end(VICTIM, partition)?;
-        ensure(end == 1, || {
-            format!("{VICTIM}-{partition} ends at {end}, not at 1")
-        })?;
+        ensure(end == 1, || format!("{VICTIM}-{partition} ends at {end}, not at 1"))?;
     }
     for (partition, expected) in healthy_ends.iter().enumerate() {
         let end = connection.log_end(HEALTHY, i32::try_from(partition)?)?;
@@ -129,9 +120,7 @@ fn healthy_client(address: &str, bad_done: &AtomicBool) -> Result<Vec<i64>> {
     let mut number = 0;
     while number < HEALTHY_REQUESTS || !bad_done.load(Ordering::Relaxed) {
         let partition = number / 4 % HEALTHY_PARTITIONS;
-        let end = ends
-            .get_mut(partition)
-            .ok_or_else(|| failure("no such partition"))?;
+        let end = ends.get_mut(partition).ok_or_else(|| failure("no such partition"))?;
         let index = i32::try_from(partition)?;
         let value = format!("{partition}:{end}");
         match number % 4 {
@@ -146,29 +135,20 @@ fn healthy_client(address: &str, bad_done: &AtomicBool) -> Result<Vec<i64>> {
             1 => {
                 let (error, records) = fetch(&mut connection, HEALTHY, index, *end - 1)?;
                 let wanted = format!("{partition}:{}", *end - 1);
-                let found = records
-                    .windows(wanted.len())
-                    .any(|w| w == wanted.as_bytes());
+                let found = records.windows(wanted.len()).any(|w| w == wanted.as_bytes());
                 ensure(error == 0 && found, || {
                     format!("request {number}: fetched {error}, {records:?}")
                 })?;
             }
             2 => {
                 let found = connection.log_end(HEALTHY, index)?;
-                ensure(found == *end, || {
-                    format!("request {number}: log end {found}, not {end}")
-                })?;
+                ensure(found == *end, || format!("request {number}: log end {found}, not {end}"))?;
             }
             _ => {
                 let answer =
                     connection.call(METADATA, 4, &Bytes::default().i32(1).string(HEALTHY).i8(0))?;
-                let named = answer
-                    .rest()
-                    .windows(HEALTHY.len())
-                    .any(|w| w == HEALTHY.as_bytes());
-                ensure(named, || {
-                    format!("request {number}: metadata without the topic")
-                })?;
+                let named = answer.rest().windows(HEALTHY.len()).any(|w| w == HEALTHY.as_bytes());
+                ensure(named, || format!("request {number}: metadata without the topic"))?;
             }
         }
         number += 1;
@@ -179,12 +159,7 @@ fn healthy_client(address: &str, bad_done: &AtomicBool) -> Result<Vec<i64>> {
 
 fn fetch_body(topic: &str, partition: i32, offset: i64) -> Bytes {
     let head = Bytes::default().i32(-1).i32(0).i32(0).i32(1 << 20).i8(0);
-    head.i32(1)
-        .string(topic)
-        .i32(1)
-        .i32(partition)
-        .i64(offset)
-        .i32(1 << 20)
+    head.i32(1).string(topic).i32(1).i32(partition).i64(offset).i32(1 << 20)
 }
 
 /// Fetch v4 of one partition: Kafka's error code and the records' bytes.
@@ -195,12 +170,7 @@ fn fetch(
     offset: i64,
 ) -> Result<(i16, Vec<u8>)> {
     let mut answer = connection.call(FETCH, 4, &fetch_body(topic, partition, offset))?;
-    let (_, _, _, _) = (
-        answer.i32()?,
-        answer.i32()?,
-        answer.string()?,
-        answer.i32()?,
-    );
+    let (_, _, _, _) = (answer.i32()?, answer.i32()?, answer.string()?, answer.i32()?);
     let (_, error, _, _) = (answer.i32()?, answer.i16()?, answer.i64()?, answer.i64()?);
     let aborted = answer.i32()?;
     ensure(aborted <= 0, || format!("{aborted} aborted transactions"))?;
@@ -238,14 +208,9 @@ fn closed(
     let mut connection = Connection::open(address)?;
     // The broker may close before all is sent: that is an answer too.
     let sent = send(&mut connection);
-    let answer = if sent.is_ok() {
-        connection.receive().context(|| case.to_owned())?
-    } else {
-        None
-    };
-    ensure(answer.is_none(), || {
-        format!("{case}: answered {answer:?} instead of closing")
-    })
+    let answer =
+        if sent.is_ok() { connection.receive().context(|| case.to_owned())? } else { None };
+    ensure(answer.is_none(), || format!("{case}: answered {answer:?} instead of closing"))
 }
 
 /// Frames whose length is wrong, or which are no frames.
@@ -286,24 +251,12 @@ fn bad_headers(address: &str) -> Result<()> {
     let cases = [
         ("an unknown API", header(999, 0).string("x")),
         ("a negative API", header(-1, 0).string("x")),
-        (
-            "a version above all",
-            header(METADATA, 99).string("x").i32(0),
-        ),
-        (
-            "a negative version",
-            header(METADATA, -1).string("x").i32(0),
-        ),
+        ("a version above all", header(METADATA, 99).string("x").i32(0)),
+        ("a negative version", header(METADATA, -1).string("x").i32(0)),
         ("a version below all", header(FETCH, 3).string("x")),
-        (
-            "Produce v2, advertised and refused",
-            header(PRODUCE, 2).string("x"),
-        ),
+        ("Produce v2, advertised and refused", header(PRODUCE, 2).string("x")),
         ("a client id of length -2", header(METADATA, 4).i16(-2)),
-        (
-            "a client id longer than the frame",
-            header(METADATA, 4).i16(i16::MAX),
-        ),
+        ("a client id longer than the frame", header(METADATA, 4).i16(i16::MAX)),
         ("no client id", header(METADATA, 4)),
     ];
     for (case, bytes) in cases {
@@ -317,9 +270,7 @@ fn bad_headers(address: &str) -> Result<()> {
         ensure(error == UNSUPPORTED_VERSION, || {
             format!("ApiVersions v{version} answered {error}")
         })?;
-        ensure(count > 0, || {
-            format!("ApiVersions v{version} answered {count} keys")
-        })?;
+        ensure(count > 0, || format!("ApiVersions v{version} answered {count} keys"))?;
     }
     Ok(())
 }
@@ -343,9 +294,7 @@ fn bad_counts(address: &str) -> Result<()> {
         ] {
             let body = start(api).i32(count);
             let case = format!("API {api} with {count} elements");
-            closed(address, &case, |c| {
-                c.send_frame(&request(api, version, 1, &body).0)
-            })?;
+            closed(address, &case, |c| c.send_frame(&request(api, version, 1, &body).0))?;
         }
         // One level down, where another loop reads.
         let inner = start(PRODUCE).i32(1).string(VICTIM).i32(count);
@@ -360,30 +309,14 @@ fn bad_counts(address: &str) -> Result<()> {
     // The flexible form: compact array, then a header without end.
     let flexible = |api: i16, version: i16| request(api, version, 1, &Bytes::default()).varint(0);
     for (case, payload) in [
-        (
-            "a compact array without end",
-            flexible(METADATA, 9).varint(u32::MAX),
-        ),
-        (
-            "a compact string without end",
-            flexible(METADATA, 9).varint(2).varint(u32::MAX),
-        ),
-        (
-            "a varint of six bytes",
-            flexible(METADATA, 9).raw(&[0xff; 6]),
-        ),
+        ("a compact array without end", flexible(METADATA, 9).varint(u32::MAX)),
+        ("a compact string without end", flexible(METADATA, 9).varint(2).varint(u32::MAX)),
+        ("a varint of six bytes", flexible(METADATA, 9).raw(&[0xff; 6])),
         (
             "a tagged field longer than the frame",
-            flexible(DESCRIBE_CLUSTER, 0)
-                .i8(0)
-                .varint(1)
-                .varint(0)
-                .varint(u32::MAX),
+            flexible(DESCRIBE_CLUSTER, 0).i8(0).varint(1).varint(0).varint(u32::MAX),
         ),
-        (
-            "more tagged fields than bytes",
-            flexible(DESCRIBE_CLUSTER, 0).i8(0).varint(u32::MAX),
-        ),
+        ("more tagged fields than bytes", flexible(DESCRIBE_CLUSTER, 0).i8(0).varint(u32::MAX)),
     ] {
         closed(address, case, |c| c.send_frame(&payload.0))?;
     }
@@ -411,9 +344,7 @@ fn tagged_fields_without_end(address: &str) -> Result<()> {
     };
     // Refused halfway, closed, or answered: all is well that ends.
     if send(&mut connection).is_ok() {
-        connection
-            .receive()
-            .context(|| "20 million tagged fields".to_owned())?;
+        connection.receive().context(|| "20 million tagged fields".to_owned())?;
     }
     Ok(())
 }
@@ -424,11 +355,9 @@ fn cut_requests(address: &str) -> Result<()> {
     let whole = request(PRODUCE, 7, 1, &body).0;
     for length in 0..whole.len() {
         let cut = whole.get(..length).unwrap_or_default();
-        closed(
-            address,
-            &format!("a Produce cut at {length} of {}", whole.len()),
-            |c| c.send_frame(cut),
-        )?;
+        closed(address, &format!("a Produce cut at {length} of {}", whole.len()), |c| {
+            c.send_frame(cut)
+        })?;
     }
     Ok(())
 }
@@ -448,41 +377,13 @@ fn bad_batches(address: &str) -> Result<()> {
     let two = Batch::of(&[b"one", b"two"], now);
     let huge = vec![b'x'; 1_048_588];
     let cases: Vec<(&str, Vec<u8>, &[i16])> = vec![
-        (
-            "a wrong CRC",
-            sound().with(|b| b.crc = Some(0xdead_beef)).encode(),
-            corrupt,
-        ),
-        (
-            "magic 0",
-            sound().with(|b| b.magic = 0).encode(),
-            CORRUPT_OR_INVALID,
-        ),
-        (
-            "magic 1",
-            sound().with(|b| b.magic = 1).encode(),
-            CORRUPT_OR_INVALID,
-        ),
-        (
-            "magic 3",
-            sound().with(|b| b.magic = 3).encode(),
-            CORRUPT_OR_INVALID,
-        ),
-        (
-            "magic -1",
-            sound().with(|b| b.magic = -1).encode(),
-            CORRUPT_OR_INVALID,
-        ),
-        (
-            "a negative batch length",
-            sound().with(|b| b.length = Some(-1)).encode(),
-            corrupt,
-        ),
-        (
-            "a batch length of nothing",
-            sound().with(|b| b.length = Some(0)).encode(),
-            corrupt,
-        ),
+        ("a wrong CRC", sound().with(|b| b.crc = Some(0xdead_beef)).encode(), corrupt),
+        ("magic 0", sound().with(|b| b.magic = 0).encode(), CORRUPT_OR_INVALID),
+        ("magic 1", sound().with(|b| b.magic = 1).encode(), CORRUPT_OR_INVALID),
+        ("magic 3", sound().with(|b| b.magic = 3).encode(), CORRUPT_OR_INVALID),
+        ("magic -1", sound().with(|b| b.magic = -1).encode(), CORRUPT_OR_INVALID),
+        ("a negative batch length", sound().with(|b| b.length = Some(-1)).encode(), corrupt),
+        ("a batch length of nothing", sound().with(|b| b.length = Some(0)).encode(), corrupt),
         (
             "a batch shorter than its header",
             sound().with(|b| b.length = Some(48)).encode(),
@@ -504,16 +405,8 @@ fn bad_batches(address: &str) -> Result<()> {
             sound().encode().get(..30).unwrap_or_default().to_vec(),
             CORRUPT_OR_INVALID,
         ),
-        (
-            "two batches",
-            [sound().encode(), sound().encode()].concat(),
-            invalid,
-        ),
-        (
-            "a batch and a rest",
-            [&sound().encode()[..], &[0; 7]].concat(),
-            CORRUPT_OR_INVALID,
-        ),
+        ("two batches", [sound().encode(), sound().encode()].concat(), invalid),
+        ("a batch and a rest", [&sound().encode()[..], &[0; 7]].concat(), CORRUPT_OR_INVALID),
         (
             "more records said than there",
             sound()
@@ -555,11 +448,7 @@ fn bad_batches(address: &str) -> Result<()> {
                 .encode(),
             invalid,
         ),
-        (
-            "a negative count",
-            sound().with(|b| b.count = -1).encode(),
-            invalid,
-        ),
+        ("a negative count", sound().with(|b| b.count = -1).encode(), invalid),
         (
             "a last offset delta above the count",
             sound().with(|b| b.last_offset_delta = 100).encode(),
@@ -585,11 +474,7 @@ fn bad_batches(address: &str) -> Result<()> {
             sound().with(|b| b.attributes = 7).encode(),
             &[UNKNOWN_SERVER_ERROR],
         ),
-        (
-            "a control batch",
-            sound().with(|b| b.attributes = 0x20).encode(),
-            invalid,
-        ),
+        ("a control batch", sound().with(|b| b.attributes = 0x20).encode(), invalid),
         (
             "a record of negative length",
             payload(Bytes::default().zigzag(-5).raw(&[0; 11])).encode(),
@@ -607,16 +492,8 @@ fn bad_batches(address: &str) -> Result<()> {
         ),
         (
             "a key longer than its record",
-            payload(
-                Bytes::default()
-                    .zigzag(8)
-                    .i8(0)
-                    .zigzag(0)
-                    .zigzag(0)
-                    .zigzag(1000)
-                    .raw(&[0; 4]),
-            )
-            .encode(),
+            payload(Bytes::default().zigzag(8).i8(0).zigzag(0).zigzag(0).zigzag(1000).raw(&[0; 4]))
+                .encode(),
             invalid,
         ),
         (
@@ -689,11 +566,7 @@ fn bad_batches(address: &str) -> Result<()> {
                 .encode(),
             invalid,
         ),
-        (
-            "a varint without end",
-            payload(Bytes::default().raw(&[0xff; 12])).encode(),
-            invalid,
-        ),
+        ("a varint without end", payload(Bytes::default().raw(&[0xff; 12])).encode(), invalid),
         (
             "a timestamp two days ahead",
             Batch::of(&[b"x"], now + 2 * days).encode(),
@@ -713,22 +586,17 @@ fn bad_batches(address: &str) -> Result<()> {
     for acks in [1, -1] {
         for (case, records, codes) in &cases {
             let mut connection = Connection::open(address)?;
-            let produced = connection
-                .produce(VICTIM, 0, acks, records)
-                .context(|| (*case).to_owned())?;
+            let produced =
+                connection.produce(VICTIM, 0, acks, records).context(|| (*case).to_owned())?;
             let refused = produced.is_some_and(|(error, _)| codes.contains(&error));
-            ensure(refused, || {
-                format!("{case}, acks={acks}: {produced:?}, not one of {codes:?}")
-            })?;
+            ensure(refused, || format!("{case}, acks={acks}: {produced:?}, not one of {codes:?}"))?;
             // The connection outlives a refused batch.
             connection.api_versions().context(|| (*case).to_owned())?;
         }
     }
     // Under acks=0 there is no answer: Kafka closes the connection, so that the producer notices.
     let body = produce_body(VICTIM, 0, 0).bytes(&sound().with(|b| b.crc = Some(1)).encode());
-    closed(address, "a wrong CRC under acks=0", |c| {
-        c.send_frame(&request(PRODUCE, 7, 1, &body).0)
-    })
+    closed(address, "a wrong CRC under acks=0", |c| c.send_frame(&request(PRODUCE, 7, 1, &body).0))
 }
 
 /// Sound requests for what cannot be.
@@ -765,9 +633,7 @@ fn bad_arguments(address: &str) -> Result<()> {
     ] {
         let (error, records) = fetch(&mut connection, topic, partition, offset)?;
         let refused = error == code && records.is_empty();
-        ensure(refused, || {
-            format!("Fetch of {topic}-{partition}:{offset}: {error}, not {code}")
-        })?;
+        ensure(refused, || format!("Fetch of {topic}-{partition}:{offset}: {error}, not {code}"))?;
     }
 
     for (topic, partitions, replicas, code) in [
@@ -782,20 +648,10 @@ fn bad_arguments(address: &str) -> Result<()> {
         ("no-replica", 1, 0, INVALID_REPLICATION_FACTOR),
         (VICTIM, 1, 1, TOPIC_ALREADY_EXISTS),
     ] {
-        let body = Bytes::default()
-            .i32(1)
-            .string(topic)
-            .i32(partitions)
-            .i16(replicas)
-            .i32(0)
-            .i32(0);
+        let body =
+            Bytes::default().i32(1).string(topic).i32(partitions).i16(replicas).i32(0).i32(0);
         let mut answer = connection.call(CREATE_TOPICS, 2, &body.i32(30_000).i8(0))?;
-        let (_, _, _, error) = (
-            answer.i32()?,
-            answer.i32()?,
-            answer.string()?,
-            answer.i16()?,
-        );
+        let (_, _, _, error) = (answer.i32()?, answer.i32()?, answer.string()?, answer.i16()?);
         ensure(error == code, || {
             format!("CreateTopics of {topic}, {partitions}, {replicas}: {error}, not {code}")
         })?;
@@ -806,13 +662,6 @@ fn bad_arguments(address: &str) -> Result<()> {
         1,
         &Bytes::default().i32(1).string("nowhere").i32(30_000),
     )?;
-    let (_, _, _, error) = (
-        answer.i32()?,
-        answer.i32()?,
-        answer.string()?,
-        answer.i16()?,
-    );
-    ensure(error == UNKNOWN_TOPIC_OR_PARTITION, || {
-        format!("DeleteTopics of nowhere: {error}")
-    })
+    let (_, _, _, error) = (answer.i32()?, answer.i32()?, answer.string()?, answer.i16()?);
+    ensure(error == UNKNOWN_TOPIC_OR_PARTITION, || format!("DeleteTopics of nowhere: {error}"))
 }

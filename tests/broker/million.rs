@@ -41,42 +41,27 @@ fn a_million_records_survive_a_restart() -> Result<()> {
         let broker = Broker::start(home)?;
         let mut expected = Vec::new();
         let mut next = [0; PARTITIONS];
-        client::visit_from(
-            &broker.address,
-            TOPIC,
-            &[0; PARTITIONS],
-            |partition, message| {
-                let count = next
-                    .get_mut(partition)
-                    .ok_or_else(|| failure("no such partition"))?;
-                value(*count * PARTITIONS + partition, &mut expected);
-                *count += 1;
-                ensure(message.payload() == Some(&expected[..]), || {
-                    format!("{partition}:{} differs", message.offset())
-                })
-            },
-        )?;
-        let read: usize = next.iter().sum();
-        ensure(read == RECORDS, || {
-            format!("{read} of {RECORDS} records came back")
+        client::visit_from(&broker.address, TOPIC, &[0; PARTITIONS], |partition, message| {
+            let count = next.get_mut(partition).ok_or_else(|| failure("no such partition"))?;
+            value(*count * PARTITIONS + partition, &mut expected);
+            *count += 1;
+            ensure(message.payload() == Some(&expected[..]), || {
+                format!("{partition}:{} differs", message.offset())
+            })
         })?;
+        let read: usize = next.iter().sum();
+        ensure(read == RECORDS, || format!("{read} of {RECORDS} records came back"))?;
         broker.stop()
     })
 }
 
 fn produce(address: &str) -> Result<()> {
-    let settings = [
-        ("acks", "all"),
-        ("batch.num.messages", "10000"),
-        ("linger.ms", "20"),
-    ];
+    let settings = [("acks", "all"), ("batch.num.messages", "10000"), ("linger.ms", "20")];
     let (producer, deliveries) = client::producer(address, &settings)?;
     let mut delivered = 0;
     let mut settle = || -> Result<()> {
         for delivery in deliveries.try_iter() {
-            let offset = delivery
-                .offset
-                .context(|| format!("record {}", delivery.index))?;
+            let offset = delivery.offset.context(|| format!("record {}", delivery.index))?;
             let place =
                 usize::try_from(offset)? * PARTITIONS + usize::try_from(delivery.partition)?;
             ensure(place == delivery.index, || {
@@ -106,7 +91,5 @@ fn produce(address: &str) -> Result<()> {
     }
     producer.flush(PATIENCE)?;
     settle()?;
-    ensure(delivered == RECORDS, || {
-        format!("{delivered} of {RECORDS} records acknowledged")
-    })
+    ensure(delivered == RECORDS, || format!("{delivered} of {RECORDS} records acknowledged"))
 }

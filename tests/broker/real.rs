@@ -20,9 +20,7 @@ pub(crate) const METRICS: &str = "server-metrics.jsonl";
 
 /// Where a real file lies.
 pub(crate) fn path(file: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data/real")
-        .join(file)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/real").join(file)
 }
 
 /// The records of both files, in order.
@@ -38,11 +36,7 @@ pub(crate) fn records_of(file: &'static str) -> Result<Vec<Input>> {
     let lines = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty());
     let record = |line: &[u8]| {
         let first = line.split(|b| *b == b' ').next().unwrap_or(line);
-        Input {
-            file,
-            key: (file == WEB).then(|| first.to_vec()),
-            value: line.to_vec(),
-        }
+        Input { file, key: (file == WEB).then(|| first.to_vec()), value: line.to_vec() }
     };
     Ok(lines.map(record).collect())
 }

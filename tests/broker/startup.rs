@@ -22,9 +22,7 @@ fn first_ack_from_an_empty_directory() -> Result<()> {
         let batch = Batch::of(&[b"first"], Clock::timestamp().0).encode();
         eventually("the first record is acknowledged", PATIENCE, || {
             connection.call(METADATA, 4, &create)?;
-            Ok(connection
-                .produce("first", 0, -1, &batch)?
-                .filter(|(error, _)| *error == 0))
+            Ok(connection.produce("first", 0, -1, &batch)?.filter(|(error, _)| *error == 0))
         })?;
         eprintln!(
             "start to first record acknowledged with acks=all: {:?}",
@@ -64,9 +62,7 @@ fn ready_after_kill_with_a_thousand_partitions() -> Result<()> {
         producer.flush(PATIENCE)?;
         let mut acked = 0i64;
         for delivery in deliveries.try_iter() {
-            delivery
-                .offset
-                .context(|| format!("record {}", delivery.index))?;
+            delivery.offset.context(|| format!("record {}", delivery.index))?;
             acked += 1;
         }
         broker.kill()?;
@@ -79,12 +75,8 @@ fn ready_after_kill_with_a_thousand_partitions() -> Result<()> {
             Clock::monotonic().since(started)
         );
         let consumer = client::consumer(&broker.address)?;
-        let sum: i64 = client::high_watermarks(&consumer, "wide", PARTITIONS)?
-            .iter()
-            .sum();
-        ensure(sum == acked, || {
-            format!("{sum} records readable, {acked} acknowledged")
-        })?;
+        let sum: i64 = client::high_watermarks(&consumer, "wide", PARTITIONS)?.iter().sum();
+        ensure(sum == acked, || format!("{sum} records readable, {acked} acknowledged"))?;
         broker.stop()
     })
 }
@@ -103,15 +95,9 @@ fn idle_shards_use_little_cpu() -> Result<()> {
         let elapsed = Clock::monotonic().since(started).as_millis();
         let used_ms = u128::from(used * 1000 / rustix::param::clock_ticks_per_second());
         let per_mille = used_ms * 1000 / elapsed / 2;
-        eprintln!(
-            "idle: {}.{} % of a CPU per shard",
-            per_mille / 10,
-            per_mille % 10
-        );
+        eprintln!("idle: {}.{} % of a CPU per shard", per_mille / 10, per_mille % 10);
         // CPU time does not grow with the machine's load: this much means that a shard polls.
-        ensure(per_mille < 500, || {
-            format!("{per_mille} per mille of a CPU per shard while idle")
-        })?;
+        ensure(per_mille < 500, || format!("{per_mille} per mille of a CPU per shard while idle"))?;
         broker.stop()
     })
 }

@@ -33,9 +33,7 @@ fn sigterm_under_load_keeps_what_was_acked() -> Result<()> {
         // And once more, after a stop with nothing in flight.
         let broker = Broker::start_with(home, 1, &[])?;
         stream.check_again(&broker.address)?;
-        ensure(stream.found() == found, || {
-            format!("{} records, {found} before", stream.found())
-        })?;
+        ensure(stream.found() == found, || format!("{} records, {found} before", stream.found()))?;
         broker.stop()
     })
 }
@@ -47,24 +45,11 @@ fn a_second_signal_stops_at_once() -> Result<()> {
         crate::client::create(&broker.address, "parked", 1)?;
         let mut connection = Connection::open(&broker.address)?;
         let produced = connection.produce("parked", 0, -1, &sound_batch())?;
-        ensure(produced == Some((0, 0)), || {
-            format!("produced: {produced:?}")
-        })?;
+        ensure(produced == Some((0, 0)), || format!("produced: {produced:?}"))?;
 
         // A fetch parked for longer than the test waits gives the first signal something to drain.
-        let body = Bytes::default()
-            .i32(-1)
-            .i32(600_000)
-            .i32(1)
-            .i32(1 << 20)
-            .i8(0);
-        let body = body
-            .i32(1)
-            .string("parked")
-            .i32(1)
-            .i32(0)
-            .i64(1)
-            .i32(1 << 20);
+        let body = Bytes::default().i32(-1).i32(600_000).i32(1).i32(1 << 20).i8(0);
+        let body = body.i32(1).string("parked").i32(1).i32(0).i64(1).i32(1 << 20);
         connection.send_frame(&crate::wire::request(FETCH, 4, 1, &body).0)?;
         broker.terminate()?;
         broker.terminate()?;
@@ -97,13 +82,8 @@ fn a_bad_start_is_refused_in_one_line() -> Result<()> {
     scenario("stop-refused", |home| {
         refused(home, &["--set", "log.dirs=one,two"], &[78], "log.dirs")
             .context(|| "two log.dirs".to_owned())?;
-        refused(
-            home,
-            &["--config", "no-such-file.toml"],
-            &[78],
-            "no-such-file",
-        )
-        .context(|| "no config".to_owned())?;
+        refused(home, &["--config", "no-such-file.toml"], &[78], "no-such-file")
+            .context(|| "no config".to_owned())?;
         refused(home, &["--no-such-flag"], &[2], "no-such-flag")
             .context(|| "bad flag".to_owned())?;
         fs::write(home.data(), "a file where the data directory should be")?;
@@ -116,30 +96,13 @@ fn a_bad_start_is_refused_in_one_line() -> Result<()> {
 fn refused(home: &Home, more: &[&str], codes: &[i32], cause: &str) -> Result<()> {
     let data = home.data().display().to_string();
     let cores = cores(1)?;
-    let start = [
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--data-dir",
-        &data,
-        "--cores",
-        &cores,
-    ];
+    let start = ["serve", "--listen", "127.0.0.1:0", "--data-dir", &data, "--cores", &cores];
     let (status, said) = run(home, &[&start[..], more].concat())?;
-    ensure(
-        status.code().is_some_and(|code| codes.contains(&code)),
-        || format!("{status}, not {codes:?}:\n{said}"),
-    )?;
-    let last = said.lines().rfind(|line| !line.is_empty()).unwrap_or("");
-    let named = if codes == [2] {
-        said.contains(cause)
-    } else {
-        last.contains(cause)
-    };
-    ensure(named, || {
-        format!("the cause, {cause}, is not named:\n{said}")
+    ensure(status.code().is_some_and(|code| codes.contains(&code)), || {
+        format!("{status}, not {codes:?}:\n{said}")
     })?;
-    ensure(!said.contains("panicked"), || {
-        format!("a panic is no answer:\n{said}")
-    })
+    let last = said.lines().rfind(|line| !line.is_empty()).unwrap_or("");
+    let named = if codes == [2] { said.contains(cause) } else { last.contains(cause) };
+    ensure(named, || format!("the cause, {cause}, is not named:\n{said}"))?;
+    ensure(!said.contains("panicked"), || format!("a panic is no answer:\n{said}"))
 }

@@ -87,10 +87,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let found = self
-            .bytes
-            .get(self.at..self.at + N)
-            .and_then(|b| b.try_into().ok());
+        let found = self.bytes.get(self.at..self.at + N).and_then(|b| b.try_into().ok());
         self.at += N;
         found.ok_or_else(|| failure(format!("the answer ends within a field, at {}", self.at)))
     }
@@ -108,16 +105,10 @@ impl Answer {
     }
 
     pub(crate) fn bytes(&mut self, length: usize) -> Result<Vec<u8>> {
-        let found = self
-            .bytes
-            .get(self.at..self.at + length)
-            .map(<[u8]>::to_vec);
+        let found = self.bytes.get(self.at..self.at + length).map(<[u8]>::to_vec);
         self.at += length;
         found.ok_or_else(|| {
-            failure(format!(
-                "the answer ends within {length} bytes, at {}",
-                self.at
-            ))
+            failure(format!("the answer ends within {length} bytes, at {}", self.at))
         })
     }
 
@@ -145,10 +136,7 @@ impl Connection {
         // Only bounds a wait that would never end.
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Connection {
-            stream,
-            correlation: 0,
-        })
+        Ok(Connection { stream, correlation: 0 })
     }
 
     /// Sends bytes as they are.
@@ -175,13 +163,9 @@ impl Connection {
             return Ok(None);
         }
         let length = i32::from_be_bytes(length);
-        ensure((4..64 << 20).contains(&length), || {
-            format!("the broker sent a frame of {length}")
-        })?;
+        ensure((4..64 << 20).contains(&length), || format!("the broker sent a frame of {length}"))?;
         let mut frame = vec![0; usize::try_from(length)?];
-        ensure(self.fill(&mut frame)?, || {
-            "the connection ended within an answer".to_owned()
-        })?;
+        ensure(self.fill(&mut frame)?, || "the connection ended within an answer".to_owned())?;
         Ok(Some(frame))
     }
 
@@ -206,9 +190,7 @@ impl Connection {
     pub(crate) fn call(&mut self, api: i16, version: i16, body: &Bytes) -> Result<Answer> {
         let answer = self.try_call(api, version, body)?;
         answer.ok_or_else(|| {
-            failure(format!(
-                "the broker closed the connection on API {api} v{version}"
-            ))
+            failure(format!("the broker closed the connection on API {api} v{version}"))
         })
     }
 
@@ -227,9 +209,7 @@ impl Connection {
         };
         let mut answer = Answer { bytes, at: 0 };
         let got = answer.i32()?;
-        ensure(got == correlation, || {
-            format!("answer {got} to request {correlation}")
-        })?;
+        ensure(got == correlation, || format!("answer {got} to request {correlation}"))?;
         Ok(Some(answer))
     }
 
@@ -239,31 +219,16 @@ impl Connection {
         let error = answer.i16()?;
         ensure(error == 0, || format!("ApiVersions answered {error}"))?;
         let count = answer.i32()?;
-        (0..count)
-            .map(|_| Ok((answer.i16()?, answer.i16()?, answer.i16()?)))
-            .collect()
+        (0..count).map(|_| Ok((answer.i16()?, answer.i16()?, answer.i16()?))).collect()
     }
 
     /// The log end offset of a partition (ListOffsets v1, latest), or Kafka's error code.
     pub(crate) fn log_end(&mut self, topic: &str, partition: i32) -> Result<i64> {
-        let body = Bytes::default()
-            .i32(-1)
-            .i32(1)
-            .string(topic)
-            .i32(1)
-            .i32(partition)
-            .i64(-1);
+        let body = Bytes::default().i32(-1).i32(1).string(topic).i32(1).i32(partition).i64(-1);
         let mut answer = self.call(LIST_OFFSETS, 1, &body)?;
-        let (_, _, _, _) = (
-            answer.i32()?,
-            answer.string()?,
-            answer.i32()?,
-            answer.i32()?,
-        );
+        let (_, _, _, _) = (answer.i32()?, answer.string()?, answer.i32()?, answer.i32()?);
         let (error, _, offset) = (answer.i16()?, answer.i64()?, answer.i64()?);
-        ensure(error == 0, || {
-            format!("ListOffsets of {topic}-{partition} answered {error}")
-        })?;
+        ensure(error == 0, || format!("ListOffsets of {topic}-{partition} answered {error}"))?;
         Ok(offset)
     }
 
@@ -286,34 +251,17 @@ impl Connection {
 
 /// The payload of a request with a version 1 header.
 pub(crate) fn request(api: i16, version: i16, correlation: i32, body: &Bytes) -> Bytes {
-    Bytes::default()
-        .i16(api)
-        .i16(version)
-        .i32(correlation)
-        .string("by-hand")
-        .raw(&body.0)
+    Bytes::default().i16(api).i16(version).i32(correlation).string("by-hand").raw(&body.0)
 }
 
 /// A Produce body (v3 to v8) up to the records of its one partition.
 pub(crate) fn produce_body(topic: &str, partition: i32, acks: i16) -> Bytes {
-    Bytes::default()
-        .i16(-1)
-        .i16(acks)
-        .i32(30_000)
-        .i32(1)
-        .string(topic)
-        .i32(1)
-        .i32(partition)
+    Bytes::default().i16(-1).i16(acks).i32(30_000).i32(1).string(topic).i32(1).i32(partition)
 }
 
 /// Error code and base offset of a Produce answer (v3 to v7) for one partition.
 pub(crate) fn produced(answer: &mut Answer) -> Result<(i16, i64)> {
-    let (_, _, _, _) = (
-        answer.i32()?,
-        answer.string()?,
-        answer.i32()?,
-        answer.i32()?,
-    );
+    let (_, _, _, _) = (answer.i32()?, answer.string()?, answer.i32()?, answer.i32()?);
     Ok((answer.i16()?, answer.i64()?))
 }
 
@@ -372,11 +320,8 @@ impl Batch {
             .raw(&self.payload);
         let crc = self.crc.unwrap_or_else(|| crc32c::crc32c(&summed.0));
         let length = i32::try_from(summed.0.len() + 9).unwrap_or(i32::MAX);
-        let head = Bytes::default()
-            .i64(0)
-            .i32(self.length.unwrap_or(length))
-            .i32(-1)
-            .i8(self.magic);
+        let head =
+            Bytes::default().i64(0).i32(self.length.unwrap_or(length)).i32(-1).i8(self.magic);
         head.raw(&crc.to_be_bytes()).raw(&summed.0).0
     }
 }
@@ -392,7 +337,5 @@ pub(crate) fn record(offset_delta: i64, value: &[u8]) -> Bytes {
         .zigzag(length)
         .raw(value)
         .zigzag(0);
-    Bytes::default()
-        .zigzag(i64::try_from(body.0.len()).unwrap_or(i64::MAX))
-        .raw(&body.0)
+    Bytes::default().zigzag(i64::try_from(body.0.len()).unwrap_or(i64::MAX)).raw(&body.0)
 }

@@ -62,11 +62,7 @@ pub(super) struct CompareArgs {
 pub(super) fn run(args: &CompareArgs) -> Result<bool> {
     std::fs::create_dir_all(&args.data_dir).doing(args.data_dir.display())?;
     let all = [Against::Produce, Against::TailFetch];
-    let against = if args.against.is_empty() {
-        &all[..]
-    } else {
-        &args.against
-    };
+    let against = if args.against.is_empty() { &all[..] } else { &args.against };
     let spec = CompareSpec {
         broker: BrokerSpec {
             program: args.broker.clone(),
@@ -75,10 +71,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<bool> {
             directory: args.data_dir.clone(),
         },
         client_core: args.client_core,
-        cases: against
-            .iter()
-            .flat_map(|a| args.frame.iter().map(|frame| (*a, *frame)))
-            .collect(),
+        cases: against.iter().flat_map(|a| args.frame.iter().map(|frame| (*a, *frame))).collect(),
         pairs: args.pairs,
         bytes: args.bytes,
         tail_bytes: args.tail,
@@ -97,9 +90,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<bool> {
 }
 
 fn name(against: Against) -> String {
-    against
-        .to_possible_value()
-        .map_or_else(String::new, |v| v.get_name().to_owned())
+    against.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
 }
 
 #[expect(clippy::print_stdout, reason = "the command line's own table")]
@@ -111,11 +102,7 @@ fn print_pair(against: Against, frame_bytes: usize, pair: &Pair) {
         pair.limit.gb_per_s(),
         pair.broker.gb_per_s(),
         pair.ratio(),
-        if pair.broker_was_quiet {
-            ""
-        } else {
-            "  (broker not idle before)"
-        }
+        if pair.broker_was_quiet { "" } else { "  (broker not idle before)" }
     );
 }
 

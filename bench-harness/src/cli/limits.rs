@@ -69,11 +69,8 @@ pub(super) fn run(args: &LimitsArgs) -> Result<bool> {
     let program = std::env::current_exe().doing("finding this program")?;
     std::fs::create_dir_all(&args.data_dir).doing(args.data_dir.display())?;
     let writes = kinds.iter().any(|kind| kind.writes());
-    let file = if writes {
-        Some(limits::prepare_file(&args.data_dir, args.file_bytes)?)
-    } else {
-        None
-    };
+    let file =
+        if writes { Some(limits::prepare_file(&args.data_dir, args.file_bytes)?) } else { None };
     let specs: Vec<LimitSpec> = kinds
         .iter()
         .flat_map(|kind| args.frame.iter().map(|frame| (*kind, *frame)))
@@ -94,12 +91,7 @@ pub(super) fn run(args: &LimitsArgs) -> Result<bool> {
     let (runs, steal_percent) = outcome?;
     print(&specs, &runs, steal_percent);
     let environment = Environment::here(Some(&args.data_dir));
-    args.output.write(&LimitsResult {
-        command: "limits",
-        environment,
-        steal_percent,
-        runs,
-    })?;
+    args.output.write(&LimitsResult { command: "limits", environment, steal_percent, runs })?;
     Ok(true)
 }
 
@@ -128,11 +120,8 @@ fn print(specs: &[LimitSpec], results: &[LimitResult], steal_percent: f64) {
         "limit", "frame", "conns", "GB/s", "server CPU s/GB", "client s/GB", "p50/p99 us"
     );
     for spec in specs {
-        let of_spec = || {
-            results
-                .iter()
-                .filter(|r| r.kind == spec.kind && r.frame_bytes == spec.frame_bytes)
-        };
+        let of_spec =
+            || results.iter().filter(|r| r.kind == spec.kind && r.frame_bytes == spec.frame_bytes);
         let rate = Spread::of(of_spec().map(LimitResult::gb_per_s));
         let server = Spread::of(of_spec().map(|r| r.server_cpu.seconds_per_gb(r.bytes)));
         let client = Spread::of(of_spec().map(|r| r.client_cpu.seconds_per_gb(r.bytes)));
@@ -149,11 +138,7 @@ fn print(specs: &[LimitSpec], results: &[LimitResult], steal_percent: f64) {
             format!("{:.2} [{:.2}-{:.2}]", rate.median, rate.min, rate.max),
             format!("{:.3} [{:.3}-{:.3}]", server.median, server.min, server.max),
             client.median,
-            if spec.kind.answers() {
-                format!("{p50:.0}/{p99:.0}")
-            } else {
-                "-".to_owned()
-            },
+            if spec.kind.answers() { format!("{p50:.0}/{p99:.0}") } else { "-".to_owned() },
         );
     }
 }

@@ -129,11 +129,7 @@ pub(super) fn produce(args: &ProduceArgs) -> Result<bool> {
         batch_bytes: args.batch,
         record_bytes: args.record,
         acks: args.acks,
-        bytes: args.bytes.or(if duration.is_none() {
-            Some(1 << 30)
-        } else {
-            None
-        }),
+        bytes: args.bytes.or(if duration.is_none() { Some(1 << 30) } else { None }),
         duration,
         state: args.state.clone(),
         broker_pid: args.common.broker_pid,
@@ -156,11 +152,7 @@ pub(super) fn fetch(args: &FetchArgs) -> Result<bool> {
         in_flight: args.in_flight,
         partition_bytes: args.partition_bytes,
         wait: Duration::from_millis(args.wait_ms),
-        depth: if args.check {
-            Depth::Bytes
-        } else {
-            Depth::Framing
-        },
+        depth: if args.check { Depth::Bytes } else { Depth::Framing },
         bytes: args.bytes,
         duration: duration(args.seconds).or(if ends {
             None

@@ -39,10 +39,7 @@ pub(super) struct ReplayArgs {
 pub(super) fn run(args: &ReplayArgs) -> Result<bool> {
     let spec = ReplaySpec {
         bootstrap: args.bootstrap.clone(),
-        topic: args
-            .topic
-            .clone()
-            .unwrap_or_else(|| replay::topic_name(&args.file)),
+        topic: args.topic.clone().unwrap_or_else(|| replay::topic_name(&args.file)),
         partitions: args.partitions,
         file: args.file.clone(),
         key_field: args.key_field,

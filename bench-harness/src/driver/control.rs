@@ -80,14 +80,8 @@ impl Control {
     pub fn connect(address: &str) -> Result<Control> {
         let stream = TcpStream::connect(address).doing(format!("connecting to {address}"))?;
         stream.set_nodelay(true).doing("connecting")?;
-        stream
-            .set_read_timeout(Some(ANSWER_WITHIN))
-            .doing("connecting")?;
-        let mut control = Control {
-            stream,
-            versions: Versions::default(),
-            correlation_id: 0,
-        };
+        stream.set_read_timeout(Some(ANSWER_WITHIN)).doing("connecting")?;
+        let mut control = Control { stream, versions: Versions::default(), correlation_id: 0 };
         // Version 0 is understood by all and says all we need.
         let version = ApiKey::ApiVersions
             .version(0)
@@ -117,17 +111,13 @@ impl Control {
         let frame = request_frame(self.correlation_id, version, request)?;
         self.stream.write_all(&frame).doing("sending a request")?;
         let mut length = [0; 4];
-        self.stream
-            .read_exact(&mut length)
-            .doing("waiting for an answer")?;
+        self.stream.read_exact(&mut length).doing("waiting for an answer")?;
         let length = usize::try_from(i32::from_be_bytes(length)).unwrap_or(usize::MAX);
         if length > 256 << 20 {
             return Err(Error::Peer("an impossible frame length".to_owned()));
         }
         let mut frame = vec![0; length];
-        self.stream
-            .read_exact(&mut frame)
-            .doing("reading an answer")?;
+        self.stream.read_exact(&mut frame).doing("reading an answer")?;
         let (header, response) = decode_response::<R::Response>(version, Bytes::from(frame))
             .map_err(|e| Error::Peer(format!("answer to {:?}: {e}", R::KEY)))?;
         if header.correlation_id != self.correlation_id {
@@ -165,30 +155,22 @@ impl Control {
                 (other, _) => check(other, &format!("topic {name}"))?,
             }
             if Clock::monotonic().since(begin) > TOPIC_READY_WITHIN {
-                return Err(Error::Peer(format!(
-                    "the partitions of {name} get no leaders"
-                )));
+                return Err(Error::Peer(format!("the partitions of {name} get no leaders")));
             }
             crate::pause(Duration::from_millis(20));
         }
     }
 
     fn describe(&mut self, name: &str) -> Result<(MetadataResponse, MetadataResponseTopic)> {
-        let topic = MetadataRequestTopic {
-            name: Some(name.to_owned().into()),
-            ..Default::default()
-        };
+        let topic =
+            MetadataRequestTopic { name: Some(name.to_owned().into()), ..Default::default() };
         let request = MetadataRequest {
             topics: Some(vec![topic]),
             allow_auto_topic_creation: false,
             ..Default::default()
         };
         let response = self.call(&request)?;
-        let topic = response
-            .topics
-            .iter()
-            .find(|t| t.name.as_deref() == Some(name))
-            .cloned();
+        let topic = response.topics.iter().find(|t| t.name.as_deref() == Some(name)).cloned();
         let topic =
             topic.ok_or_else(|| Error::Peer("Metadata without the topic asked for".to_owned()))?;
         Ok((response, topic))
@@ -201,10 +183,8 @@ impl Control {
             replication_factor: 1,
             ..Default::default()
         };
-        let response = self.call(&CreateTopicsRequest {
-            topics: vec![topic],
-            ..Default::default()
-        })?;
+        let response =
+            self.call(&CreateTopicsRequest { topics: vec![topic], ..Default::default() })?;
         for result in response.topics {
             if result.error_code != ErrorCode::TopicAlreadyExists {
                 check(result.error_code, &format!("creating {name}"))?;
@@ -247,10 +227,7 @@ impl Control {
             found.insert(partition.partition_index, partition.offset);
         }
         let missing = || Error::Peer("ListOffsets without a partition asked for".to_owned());
-        partitions
-            .iter()
-            .map(|p| found.get(p).copied().ok_or_else(missing))
-            .collect()
+        partitions.iter().map(|p| found.get(p).copied().ok_or_else(missing)).collect()
     }
 }
 
@@ -269,10 +246,7 @@ pub fn offset_ranges(topic: &Topic) -> Result<Vec<(i64, i64)>> {
         let earliest = control.offsets(topic, &partitions, -2)?;
         let latest = control.offsets(topic, &partitions, -1)?;
         for ((partition, first), next) in partitions.iter().zip(earliest).zip(latest) {
-            if let Some(range) = usize::try_from(*partition)
-                .ok()
-                .and_then(|p| ranges.get_mut(p))
-            {
+            if let Some(range) = usize::try_from(*partition).ok().and_then(|p| ranges.get_mut(p)) {
                 *range = (first, next);
             }
         }
@@ -289,22 +263,14 @@ pub fn request_frame<R: ApiRequest>(
     version: Version,
     request: &R,
 ) -> Result<Bytes> {
-    encode_request(
-        correlation_id,
-        Some(StrBytes::from(CLIENT_ID)),
-        version.number,
-        request,
-    )
-    .and_then(millstream::protocol::Frame::into_bytes)
-    .map_err(|e| Error::Usage(format!("{:?}: {e}", R::KEY)))
+    encode_request(correlation_id, Some(StrBytes::from(CLIENT_ID)), version.number, request)
+        .and_then(millstream::protocol::Frame::into_bytes)
+        .map_err(|e| Error::Usage(format!("{:?}: {e}", R::KEY)))
 }
 
 fn led(name: &str, response: &MetadataResponse, topic: &MetadataResponseTopic) -> Result<Topic> {
-    let addresses: BTreeMap<i32, String> = response
-        .brokers
-        .iter()
-        .map(|b| (b.node_id, format!("{}:{}", &*b.host, b.port)))
-        .collect();
+    let addresses: BTreeMap<i32, String> =
+        response.brokers.iter().map(|b| (b.node_id, format!("{}:{}", &*b.host, b.port))).collect();
     let mut leaders: Vec<(i32, String)> = Vec::new();
     for partition in &topic.partitions {
         let leader = addresses.get(&partition.leader_id);
@@ -312,21 +278,11 @@ fn led(name: &str, response: &MetadataResponse, topic: &MetadataResponseTopic) -
         leaders.push((partition.partition_index, leader.clone()));
     }
     leaders.sort();
-    if leaders
-        .iter()
-        .zip(0..)
-        .any(|((index, _), expected)| *index != expected)
-    {
-        return Err(Error::Peer(format!(
-            "the partitions of {name} are not numbered from 0"
-        )));
+    if leaders.iter().zip(0..).any(|((index, _), expected)| *index != expected) {
+        return Err(Error::Peer(format!("the partitions of {name} are not numbered from 0")));
     }
     let leaders = leaders.into_iter().map(|(_, address)| address).collect();
-    Ok(Topic {
-        name: name.to_owned(),
-        id: topic.topic_id,
-        leaders,
-    })
+    Ok(Topic { name: name.to_owned(), id: topic.topic_id, leaders })
 }
 
 /// An error code where none is tolerated.
@@ -334,9 +290,5 @@ fn led(name: &str, response: &MetadataResponse, topic: &MetadataResponseTopic) -
 /// # Errors
 /// Unless it is `None`.
 pub fn check(code: ErrorCode, what: &str) -> Result<()> {
-    if code == ErrorCode::None {
-        Ok(())
-    } else {
-        Err(Error::Peer(format!("{what}: {code:?}")))
-    }
+    if code == ErrorCode::None { Ok(()) } else { Err(Error::Peer(format!("{what}: {code:?}"))) }
 }

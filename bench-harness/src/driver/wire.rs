@@ -45,15 +45,8 @@ impl Wire {
     /// If the socket refuses its options.
     pub fn from_stream(stream: TcpStream) -> Result<Wire> {
         stream.set_nodelay(true).doing("setting up a connection")?;
-        stream
-            .set_nonblocking(true)
-            .doing("setting up a connection")?;
-        Ok(Wire {
-            stream,
-            unsent: VecDeque::new(),
-            buffer: vec![0; RECEIVE_BYTES],
-            filled: 0,
-        })
+        stream.set_nonblocking(true).doing("setting up a connection")?;
+        Ok(Wire { stream, unsent: VecDeque::new(), buffer: vec![0; RECEIVE_BYTES], filled: 0 })
     }
 
     /// Adds a piece of a frame to what is to be sent.
@@ -75,24 +68,16 @@ impl Wire {
     /// If the connection is broken.
     pub fn flush(&mut self) -> Result<bool> {
         while !self.unsent.is_empty() {
-            let pieces: Vec<IoSlice<'_>> = self
-                .unsent
-                .iter()
-                .take(SEND_PIECES)
-                .map(|p| IoSlice::new(p))
-                .collect();
+            let pieces: Vec<IoSlice<'_>> =
+                self.unsent.iter().take(SEND_PIECES).map(|p| IoSlice::new(p)).collect();
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            let mut sent = match sendmsg(
-                &self.stream,
-                &pieces,
-                &mut SendAncillaryBuffer::default(),
-                flags,
-            ) {
-                Ok(sent) => sent,
-                Err(rustix::io::Errno::AGAIN) => return Ok(true),
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => return Err(error).doing("sending"),
-            };
+            let mut sent =
+                match sendmsg(&self.stream, &pieces, &mut SendAncillaryBuffer::default(), flags) {
+                    Ok(sent) => sent,
+                    Err(rustix::io::Errno::AGAIN) => return Ok(true),
+                    Err(rustix::io::Errno::INTR) => continue,
+                    Err(error) => return Err(error).doing("sending"),
+                };
             while let Some(first) = self.unsent.front_mut()
                 && sent > 0
             {

@@ -32,11 +32,7 @@ impl Child {
         let Some(output) = output else {
             return Err(Error::Usage("the child has no output".to_owned()));
         };
-        let mut child = Child {
-            process,
-            output,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-        };
+        let mut child = Child { process, output, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let port: u16 = child.line()?;
         child.address.set_port(port);
         Ok(child)
@@ -60,9 +56,7 @@ impl Child {
 
     fn line<T: serde::de::DeserializeOwned>(&mut self) -> Result<T> {
         let mut line = String::new();
-        self.output
-            .read_line(&mut line)
-            .doing("reading from the limit's child")?;
+        self.output.read_line(&mut line).doing("reading from the limit's child")?;
         serde_json::from_str(&line)
             .map_err(|_| Error::Peer(format!("the limit's child ended early ({line:?})")))
     }
@@ -100,9 +94,7 @@ pub fn serve_child(spec: &str) -> Result<()> {
     };
     say(&report)?;
     let mut until_closed = String::new();
-    std::io::stdin()
-        .read_line(&mut until_closed)
-        .doing("waiting for the end")?;
+    std::io::stdin().read_line(&mut until_closed).doing("waiting for the end")?;
     Ok(())
 }
 
@@ -122,7 +114,5 @@ fn say<T: serde::Serialize>(value: &T) -> Result<()> {
     let mut line = serde_json::to_string(value).doing("writing to the parent")?;
     line.push('\n');
     let mut out = std::io::stdout().lock();
-    out.write_all(line.as_bytes())
-        .and_then(|()| out.flush())
-        .doing("writing to the parent")
+    out.write_all(line.as_bytes()).and_then(|()| out.flush()).doing("writing to the parent")
 }

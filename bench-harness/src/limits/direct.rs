@@ -66,14 +66,11 @@ pub fn prepare_file(dir: &Path, bytes: u64) -> Result<PathBuf> {
     // The final name appears only on a file that is complete.
     let unfinished = dir.join(format!("{FILE_NAME}.new"));
     let file = open_direct(&unfinished, true)?;
-    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes).doing(format!(
-        "allocating {bytes} bytes in {}",
-        unfinished.display()
-    ))?;
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)
+        .doing(format!("allocating {bytes} bytes in {}", unfinished.display()))?;
     let pieces = Pieces::new(1);
     for at in (0..bytes).step_by(PIECE_BYTES) {
-        file.write_all_at(pieces.get(0), at)
-            .doing(format!("writing {}", unfinished.display()))?;
+        file.write_all_at(pieces.get(0), at).doing(format!("writing {}", unfinished.display()))?;
     }
     file.sync_data().doing("flushing the prepared file")?;
     fs::rename(&unfinished, &path).doing("naming the prepared file")?;
@@ -148,12 +145,7 @@ impl DirectWriter {
         // always be one that is being written, or the receiver would wait for ever.
         let per_frame = frame_bytes.div_ceil(PIECE_BYTES) + 1;
         let count = (open_frames + 1) * per_frame + depth + 2;
-        let piece = |_| Piece {
-            reserved: 0,
-            filled: 0,
-            closed: false,
-            frames: Vec::new(),
-        };
+        let piece = |_| Piece { reserved: 0, filled: 0, closed: false, frames: Vec::new() };
         Ok(DirectWriter {
             ring,
             file,
@@ -193,9 +185,7 @@ impl DirectWriter {
 
     /// Whether a frame of `len` bytes finds room now.
     pub(crate) fn has_room(&self, len: usize) -> bool {
-        let open = self
-            .current
-            .map_or(0, |p| PIECE_BYTES - self.pieces[p].reserved);
+        let open = self.current.map_or(0, |p| PIECE_BYTES - self.pieces[p].reserved);
         open + self.free.len() * PIECE_BYTES >= len
     }
 
@@ -215,21 +205,14 @@ impl DirectWriter {
             let index = match self.current {
                 Some(index) => index,
                 None => {
-                    let index = self
-                        .free
-                        .pop()
-                        .ok_or_else(|| io::Error::other("no free piece"))?;
+                    let index = self.free.pop().ok_or_else(|| io::Error::other("no free piece"))?;
                     self.current = Some(index);
                     index
                 }
             };
             let piece = &mut self.pieces[index];
             let here = left.min(PIECE_BYTES - piece.reserved);
-            extents.push_back(Extent {
-                piece: index,
-                at: piece.reserved,
-                len: here,
-            });
+            extents.push_back(Extent { piece: index, at: piece.reserved, len: here });
             piece.reserved += here;
             piece.frames.push(frame);
             self.frames[frame] += 1;
@@ -295,14 +278,11 @@ impl DirectWriter {
                 self.next_offset = 0;
             }
             let bytes = &self.memory.get(index)[..len];
-            let entry = opcode::Write::new(
-                types::Fd(self.file.as_raw_fd()),
-                bytes.as_ptr(),
-                io_len(len)?,
-            )
-            .offset(self.next_offset)
-            .build()
-            .user_data(index as u64);
+            let entry =
+                opcode::Write::new(types::Fd(self.file.as_raw_fd()), bytes.as_ptr(), io_len(len)?)
+                    .offset(self.next_offset)
+                    .build()
+                    .user_data(index as u64);
             // SAFETY: the piece's memory is neither moved nor written until its completion has been
             // reaped: it is in no list that hands pieces out, and `Drop` waits for the writes.
             unsafe { self.ring.submission().push(&entry) }.map_err(io::Error::other)?;

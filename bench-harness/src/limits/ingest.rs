@@ -69,12 +69,9 @@ struct Connection {
 impl Server {
     pub(super) fn new(spec: &LimitSpec) -> Result<Server> {
         let writer = match (&spec.file, spec.kind.writes()) {
-            (Some(file), true) => Some(DirectWriter::new(
-                file,
-                spec.depth,
-                spec.connections,
-                spec.frame_bytes,
-            )?),
+            (Some(file), true) => {
+                Some(DirectWriter::new(file, spec.depth, spec.connections, spec.frame_bytes)?)
+            }
             (None, true) => {
                 return Err(Error::Usage("this limit needs a prepared file".to_owned()));
             }
@@ -92,8 +89,7 @@ impl Server {
     pub(super) fn run(mut self, streams: Vec<TcpStream>) -> Result<ServerReport> {
         let mut poll = Poll::new().doing("epoll")?;
         if let Some(writer) = &self.writer {
-            poll.add(writer.borrow_fd(), RING_TOKEN, false)
-                .doing("epoll")?;
+            poll.add(writer.borrow_fd(), RING_TOKEN, false).doing("epoll")?;
         }
         let mut connections: Vec<Connection> = Vec::new();
         for (token, stream) in streams.into_iter().enumerate() {
@@ -110,12 +106,9 @@ impl Server {
         let (mut ready, mut written) = (Vec::new(), Vec::new());
         while !connections.iter().all(|c| c.ended) || self.is_writing() {
             // A partly filled piece goes out when the sockets have nothing and the disk is idle.
-            let flush_if_quiet = self
-                .writer
-                .as_ref()
-                .is_some_and(|w| w.in_flight() == 0 && w.has_partial());
-            poll.wait(flush_if_quiet.then_some(Duration::ZERO), &mut ready)
-                .doing("epoll")?;
+            let flush_if_quiet =
+                self.writer.as_ref().is_some_and(|w| w.in_flight() == 0 && w.has_partial());
+            poll.wait(flush_if_quiet.then_some(Duration::ZERO), &mut ready).doing("epoll")?;
             for event in &ready {
                 if let Some(connection) = connections.get_mut(event.token) {
                     if event.writable {
@@ -135,9 +128,7 @@ impl Server {
                 if ready.is_empty() {
                     writer.close_partial();
                 }
-                writer
-                    .submit(std::mem::take(&mut self.starved))
-                    .doing("submitting writes")?;
+                writer.submit(std::mem::take(&mut self.starved)).doing("submitting writes")?;
                 writer.reap(&mut written).doing("writing")?;
                 // What waited for a place in the depth goes out before the next wait.
                 writer.submit(false).doing("submitting writes")?;
@@ -150,23 +141,15 @@ impl Server {
             }
         }
         for connection in &mut connections {
-            connection
-                .stream
-                .set_nonblocking(false)
-                .doing("sending acknowledgements")?;
-            connection
-                .stream
-                .write_all(&connection.answers)
-                .doing("sending acknowledgements")?;
+            connection.stream.set_nonblocking(false).doing("sending acknowledgements")?;
+            connection.stream.write_all(&connection.answers).doing("sending acknowledgements")?;
         }
         self.report.writes = self.writer.as_ref().map_or(0, DirectWriter::writes);
         Ok(self.report)
     }
 
     fn is_writing(&self) -> bool {
-        self.writer
-            .as_ref()
-            .is_some_and(|w| w.in_flight() > 0 || w.has_partial())
+        self.writer.as_ref().is_some_and(|w| w.in_flight() > 0 || w.has_partial())
     }
 
     /// Takes what the socket has, up to a bound; false at the end of the connection. Staying on one
@@ -195,10 +178,7 @@ impl Server {
         buffer: &mut [u8],
     ) -> Result<Received> {
         // Back-pressure: a receive may finish one frame and begin others.
-        if self
-            .writer
-            .as_ref()
-            .is_some_and(|w| !w.has_room(RECEIVE_BYTES + self.spec.frame_bytes))
+        if self.writer.as_ref().is_some_and(|w| !w.has_room(RECEIVE_BYTES + self.spec.frame_bytes))
         {
             self.starved = true;
             return Ok(Received::Drained);
@@ -249,11 +229,7 @@ impl Server {
                 self.end_frame(connection);
             }
         }
-        Ok(if len == RECEIVE_BYTES {
-            Received::Full
-        } else {
-            Received::Drained
-        })
+        Ok(if len == RECEIVE_BYTES { Received::Full } else { Received::Drained })
     }
 
     fn begin_frame(&mut self, connection: &mut Connection, token: usize) -> Result<()> {
@@ -269,9 +245,7 @@ impl Server {
         let Some(writer) = &mut self.writer else {
             return Ok(());
         };
-        let id = writer
-            .reserve(frame.left, &mut frame.extents)
-            .doing("placing a frame")?;
+        let id = writer.reserve(frame.left, &mut frame.extents).doing("placing a frame")?;
         if self.owners.len() <= id {
             self.owners.resize(id + 1, 0);
         }
@@ -294,10 +268,8 @@ impl Server {
     fn answer(&self, connections: &mut [Connection], written: &mut Vec<usize>) {
         for id in written.drain(..) {
             let connection = &mut connections[self.owners[id]];
-            if let Some(entry) = connection
-                .pending
-                .iter_mut()
-                .find(|entry| entry.0 == id && !entry.1)
+            if let Some(entry) =
+                connection.pending.iter_mut().find(|entry| entry.0 == id && !entry.1)
             {
                 entry.1 = true;
             }
@@ -316,11 +288,7 @@ fn flush_answers(connection: &mut Connection, poll: &Poll, token: usize) -> io::
     if connection.answers.is_empty() {
         return Ok(());
     }
-    match send(
-        &connection.stream,
-        &connection.answers,
-        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-    ) {
+    match send(&connection.stream, &connection.answers, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
         Ok(sent) => {
             connection.answers.drain(..sent);
         }
@@ -330,10 +298,6 @@ fn flush_answers(connection: &mut Connection, poll: &Poll, token: usize) -> io::
     if connection.ended {
         Ok(())
     } else {
-        poll.modify(
-            connection.stream.as_fd(),
-            token,
-            !connection.answers.is_empty(),
-        )
+        poll.modify(connection.stream.as_fd(), token, !connection.answers.is_empty())
     }
 }

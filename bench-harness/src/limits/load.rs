@@ -81,29 +81,21 @@ pub(super) fn drive(spec: &LimitSpec, address: SocketAddr) -> Result<Load> {
             if connection.sent == exchange.count && !connection.finished_sending {
                 // With answers the end is ours to declare when the last one is here.
                 if exchange.answer_bytes == 0 || connection.answered == exchange.count {
-                    connection
-                        .stream
-                        .shutdown(Shutdown::Write)
-                        .doing("ending a connection")?;
+                    connection.stream.shutdown(Shutdown::Write).doing("ending a connection")?;
                     connection.finished_sending = true;
                 }
             }
             // A connection starts out registered for room.
             if blocked != connection.waits_for_room {
                 connection.waits_for_room = blocked;
-                poll.modify(connection.stream.as_fd(), event.token, blocked)
-                    .doing("epoll")?;
+                poll.modify(connection.stream.as_fd(), event.token, blocked).doing("epoll")?;
             }
         }
     }
     let elapsed = Clock::monotonic().since(begin);
     let answers = connections.iter().map(|c| c.answered).sum();
     let latency = (exchange.answer_bytes > 0).then(|| histogram.summary());
-    Ok(Load {
-        answers,
-        elapsed,
-        latency,
-    })
+    Ok(Load { answers, elapsed, latency })
 }
 
 /// Every frame sent was counted by the measured side, unchanged, and answered.
@@ -138,13 +130,7 @@ impl Exchange {
                 let mut request = length_prefix(body);
                 request.extend(payload(body));
                 let answer_bytes = serve::LENGTH_BYTES + answer;
-                Exchange {
-                    request,
-                    answer_bytes,
-                    answer_has_length: true,
-                    window,
-                    count,
-                }
+                Exchange { request, answer_bytes, answer_has_length: true, window, count }
             }
             kind => {
                 let payload = payload(spec.frame_bytes);
@@ -152,28 +138,16 @@ impl Exchange {
                 request.extend(crc32c::crc32c(&payload).to_be_bytes());
                 request.extend(payload);
                 debug_assert_eq!(request.len(), ingest::PREFIX_BYTES + spec.frame_bytes);
-                let (answer_bytes, window) = if kind.answers() {
-                    (ingest::ACK_BYTES, window)
-                } else {
-                    (0, u64::MAX)
-                };
-                Exchange {
-                    request,
-                    answer_bytes,
-                    answer_has_length: false,
-                    window,
-                    count,
-                }
+                let (answer_bytes, window) =
+                    if kind.answers() { (ingest::ACK_BYTES, window) } else { (0, u64::MAX) };
+                Exchange { request, answer_bytes, answer_has_length: false, window, count }
             }
         }
     }
 }
 
 fn length_prefix(len: usize) -> Vec<u8> {
-    u32::try_from(len)
-        .unwrap_or(u32::MAX)
-        .to_be_bytes()
-        .to_vec()
+    u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes().to_vec()
 }
 
 /// Bytes without a pattern that a wrong place in the frame would not disturb.
@@ -212,11 +186,7 @@ impl Connection {
                 self.started.push_back(Clock::monotonic());
             }
             let rest = &exchange.request[self.sent_of_request..];
-            match send(
-                &self.stream,
-                rest,
-                SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-            ) {
+            match send(&self.stream, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(len) => self.sent_of_request += len,
                 Err(rustix::io::Errno::AGAIN) => {
                     if self.sent_of_request == 0 {
@@ -251,9 +221,7 @@ impl Connection {
             return if self.finished_sending {
                 Ok(false)
             } else {
-                Err(Error::Peer(
-                    "the limit's child closed a connection".to_owned(),
-                ))
+                Err(Error::Peer("the limit's child closed a connection".to_owned()))
             };
         }
         let mut bytes = &buffer[..len];

@@ -43,18 +43,11 @@ pub enum LimitKind {
 
 impl LimitKind {
     /// The stages of the ingest pipeline, each with one more than the one before.
-    pub const INGEST_STAGES: [LimitKind; 4] = [
-        LimitKind::Sink,
-        LimitKind::SinkCrc,
-        LimitKind::SinkCrcWrite,
-        LimitKind::Ingest,
-    ];
+    pub const INGEST_STAGES: [LimitKind; 4] =
+        [LimitKind::Sink, LimitKind::SinkCrc, LimitKind::SinkCrcWrite, LimitKind::Ingest];
 
     pub(crate) fn checks_crc(self) -> bool {
-        matches!(
-            self,
-            LimitKind::SinkCrc | LimitKind::SinkCrcWrite | LimitKind::Ingest
-        )
+        matches!(self, LimitKind::SinkCrc | LimitKind::SinkCrcWrite | LimitKind::Ingest)
     }
 
     pub(crate) fn writes(self) -> bool {
@@ -62,10 +55,7 @@ impl LimitKind {
     }
 
     pub(crate) fn answers(self) -> bool {
-        matches!(
-            self,
-            LimitKind::Ingest | LimitKind::MemoryToSocket | LimitKind::Echo
-        )
+        matches!(self, LimitKind::Ingest | LimitKind::MemoryToSocket | LimitKind::Echo)
     }
 }
 
@@ -113,9 +103,7 @@ impl LimitSpec {
     }
 
     fn frames_per_connection(&self) -> u64 {
-        self.bytes
-            .div_ceil((self.frame_bytes * self.connections) as u64)
-            .max(1)
+        self.bytes.div_ceil((self.frame_bytes * self.connections) as u64).max(1)
     }
 }
 

@@ -61,18 +61,12 @@ impl Server {
         let memory = match spec.kind {
             LimitKind::Echo => Vec::new(),
             _ if spec.memory_bytes < spec.frame_bytes => {
-                return Err(Error::Usage(
-                    "the memory is smaller than one answer".to_owned(),
-                ));
+                return Err(Error::Usage("the memory is smaller than one answer".to_owned()));
             }
             // Written, not only reserved: every page is there before the first request.
             _ => (0..spec.memory_bytes).map(|i| (i % 251) as u8).collect(),
         };
-        Ok(Server {
-            spec: spec.clone(),
-            memory,
-            report: ServerReport::default(),
-        })
+        Ok(Server { spec: spec.clone(), memory, report: ServerReport::default() })
     }
 
     pub(super) fn run(mut self, streams: Vec<TcpStream>) -> Result<ServerReport> {
@@ -107,8 +101,7 @@ impl Server {
                 let blocked = self.send(connection).doing("sending")?;
                 if blocked != connection.waits_for_room {
                     connection.waits_for_room = blocked;
-                    poll.modify(connection.stream.as_fd(), event.token, blocked)
-                        .doing("epoll")?;
+                    poll.modify(connection.stream.as_fd(), event.token, blocked).doing("epoll")?;
                 }
             }
         }
@@ -134,12 +127,9 @@ impl Server {
                 break;
             };
             let answer = match self.spec.kind {
-                LimitKind::Echo => Answer {
-                    prefix: *prefix,
-                    at: 0,
-                    len: body,
-                    echoed: Some(request.to_vec()),
-                },
+                LimitKind::Echo => {
+                    Answer { prefix: *prefix, at: 0, len: body, echoed: Some(request.to_vec()) }
+                }
                 _ => {
                     let len = self.spec.frame_bytes;
                     if connection.cursor + len > self.memory.len() {
@@ -151,12 +141,7 @@ impl Server {
                         .map_err(io::Error::other)
                         .doing("answering")?
                         .to_be_bytes();
-                    Answer {
-                        prefix,
-                        at: from,
-                        len,
-                        echoed: None,
-                    }
+                    Answer { prefix, at: from, len, echoed: None }
                 }
             };
             connection.answers.push_back(answer);
@@ -182,12 +167,7 @@ impl Server {
                 }
             }
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            match sendmsg(
-                &connection.stream,
-                &pieces,
-                &mut SendAncillaryBuffer::default(),
-                flags,
-            ) {
+            match sendmsg(&connection.stream, &pieces, &mut SendAncillaryBuffer::default(), flags) {
                 Ok(sent) => {
                     self.report.bytes += sent as u64;
                     connection.sent += sent;

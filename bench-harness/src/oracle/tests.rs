@@ -18,11 +18,7 @@ fn partition(sequences: &[u64]) -> Vec<Vec<u8>> {
     let template = template();
     let records = i64::from(template.records());
     let batch = |(i, sequence): (usize, &u64)| {
-        let mut bytes = template.stamped(Stamp {
-            run: RUN,
-            producer: 0,
-            sequence: *sequence,
-        });
+        let mut bytes = template.stamped(Stamp { run: RUN, producer: 0, sequence: *sequence });
         place(&mut bytes, Offset(i as i64 * records), LeaderEpoch(0)).unwrap();
         bytes
     };
@@ -30,18 +26,8 @@ fn partition(sequences: &[u64]) -> Vec<Vec<u8>> {
 }
 
 fn acked(end: u64, failed: &[u64]) -> BTreeMap<Stream, Acked> {
-    let stream = Stream {
-        run: RUN,
-        partition: 0,
-        producer: 0,
-    };
-    BTreeMap::from([(
-        stream,
-        Acked {
-            end,
-            failed: failed.iter().copied().collect(),
-        },
-    )])
+    let stream = Stream { run: RUN, partition: 0, producer: 0 };
+    BTreeMap::from([(stream, Acked { end, failed: failed.iter().copied().collect() })])
 }
 
 fn judge(batches: &[Vec<u8>], acked: &BTreeMap<Stream, Acked>) -> Verdict {
@@ -87,31 +73,16 @@ fn a_batch_never_acknowledged_may_be_absent_or_present() {
 #[test]
 fn a_batch_that_comes_twice_is_a_duplicate() {
     let verdict = judge(&partition(&[0, 1, 1, 2]), &acked(3, &[]));
-    assert_eq!(
-        (verdict.duplicates, verdict.reorders, verdict.lost),
-        (1, 0, 0)
-    );
+    assert_eq!((verdict.duplicates, verdict.reorders, verdict.lost), (1, 0, 0));
     let mut again = partition(&[0, 1]);
     again.push(again[1].clone());
-    assert_eq!(
-        judge(&again, &acked(2, &[])).duplicates,
-        1,
-        "offsets that go back"
-    );
+    assert_eq!(judge(&again, &acked(2, &[])).duplicates, 1, "offsets that go back");
 }
 
 #[test]
 fn exchanged_batches_are_a_reorder() {
     let verdict = judge(&partition(&[0, 2, 1, 3]), &acked(4, &[]));
-    assert_eq!(
-        (
-            verdict.reorders,
-            verdict.duplicates,
-            verdict.gaps,
-            verdict.lost
-        ),
-        (1, 0, 0, 0)
-    );
+    assert_eq!((verdict.reorders, verdict.duplicates, verdict.gaps, verdict.lost), (1, 0, 0, 0));
     assert!(!verdict.is_clean());
 }
 

@@ -34,10 +34,7 @@ pub(super) fn assign(topic: &Topic, connections: usize) -> Result<Vec<(String, V
         by_leader.entry(leader).or_default().push(partition);
     }
     if connections < by_leader.len() {
-        return Err(Error::Usage(format!(
-            "{} leaders need as many connections",
-            by_leader.len()
-        )));
+        return Err(Error::Usage(format!("{} leaders need as many connections", by_leader.len())));
     }
     let mut dealt = Vec::new();
     for (i, (leader, partitions)) in by_leader.iter().enumerate() {
@@ -46,10 +43,7 @@ pub(super) fn assign(topic: &Topic, connections: usize) -> Result<Vec<(String, V
         for c in 0..own {
             let mine: Vec<i32> = partitions.iter().copied().skip(c).step_by(own).collect();
             let shared = || vec![partitions[c % partitions.len()]];
-            dealt.push((
-                (*leader).to_owned(),
-                if mine.is_empty() { shared() } else { mine },
-            ));
+            dealt.push(((*leader).to_owned(), if mine.is_empty() { shared() } else { mine }));
         }
     }
     Ok(dealt)
@@ -97,11 +91,7 @@ mod tests {
 
     fn topic(leaders: &[&str]) -> Topic {
         let leaders = leaders.iter().map(|l| (*l).to_owned()).collect();
-        Topic {
-            name: "t".to_owned(),
-            id: millstream::types::Uuid::nil(),
-            leaders,
-        }
+        Topic { name: "t".to_owned(), id: millstream::types::Uuid::nil(), leaders }
     }
 
     #[test]
@@ -110,11 +100,7 @@ mod tests {
         let mut all: Vec<i32> = dealt.iter().flat_map(|(_, p)| p.clone()).collect();
         all.sort_unstable();
         assert_eq!(all, [0, 1, 2, 3, 4, 5, 6]);
-        assert!(
-            dealt
-                .iter()
-                .all(|(leader, p)| p.iter().all(|p| (p % 2 == 0) == (leader == "a")))
-        );
+        assert!(dealt.iter().all(|(leader, p)| p.iter().all(|p| (p % 2 == 0) == (leader == "a"))));
     }
 
     #[test]

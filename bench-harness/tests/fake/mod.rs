@@ -61,18 +61,10 @@ impl FakeBroker {
         let address = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
-        let mut broker = Broker {
-            port: i32::from(address.port()),
-            fault,
-            topics: BTreeMap::new(),
-        };
+        let mut broker = Broker { port: i32::from(address.port()), fault, topics: BTreeMap::new() };
         let thread =
             std::thread::spawn(move || broker.serve(&listener, &seen).map_err(|e| e.to_string()));
-        Ok(FakeBroker {
-            address: address.to_string(),
-            stop,
-            thread: Some(thread),
-        })
+        Ok(FakeBroker { address: address.to_string(), stop, thread: Some(thread) })
     }
 }
 
@@ -159,11 +151,9 @@ impl Broker {
     fn request(&mut self, frame: Bytes) -> Result<Option<Bytes>, Failure> {
         let (header, request) = decode_request(frame)?;
         let response: Response = match request {
-            Request::ApiVersions(_) => ApiVersionsResponse {
-                api_keys: advertised(),
-                ..Default::default()
+            Request::ApiVersions(_) => {
+                ApiVersionsResponse { api_keys: advertised(), ..Default::default() }.into()
             }
-            .into(),
             Request::Metadata(request) => self.metadata(&request).into(),
             Request::CreateTopics(request) => self.create(&request).into(),
             Request::ListOffsets(request) => self.offsets(&request).into(),
@@ -182,10 +172,8 @@ impl Broker {
     fn metadata(&self, request: &MetadataRequest) -> MetadataResponse {
         let topic = |name: &str| {
             let logs = self.topics.get(name);
-            let partition = |i| MetadataResponsePartition {
-                partition_index: i,
-                ..Default::default()
-            };
+            let partition =
+                |i| MetadataResponsePartition { partition_index: i, ..Default::default() };
             MetadataResponseTopic {
                 name: Some(name.to_owned().into()),
                 topic_id: Uuid::from_u128(7),
@@ -194,10 +182,7 @@ impl Broker {
                 } else {
                     ErrorCode::UnknownTopicOrPartition
                 },
-                partitions: (0..)
-                    .map(partition)
-                    .take(logs.map_or(0, Vec::len))
-                    .collect(),
+                partitions: (0..).map(partition).take(logs.map_or(0, Vec::len)).collect(),
                 ..Default::default()
             }
         };
@@ -206,11 +191,7 @@ impl Broker {
             port: self.port,
             ..Default::default()
         };
-        let names = request
-            .topics
-            .iter()
-            .flatten()
-            .filter_map(|t| t.name.as_deref());
+        let names = request.topics.iter().flatten().filter_map(|t| t.name.as_deref());
         MetadataResponse {
             brokers: vec![broker],
             topics: names.map(topic).collect(),
@@ -225,15 +206,9 @@ impl Broker {
             self.topics
                 .entry(topic.name.to_string())
                 .or_insert_with(|| (0..count).map(|_| Log::default()).collect());
-            topics.push(CreatableTopicResult {
-                name: topic.name.clone(),
-                ..Default::default()
-            });
+            topics.push(CreatableTopicResult { name: topic.name.clone(), ..Default::default() });
         }
-        CreateTopicsResponse {
-            topics,
-            ..Default::default()
-        }
+        CreateTopicsResponse { topics, ..Default::default() }
     }
 
     fn offsets(&mut self, request: &ListOffsetsRequest) -> ListOffsetsResponse {
@@ -241,9 +216,7 @@ impl Broker {
         for topic in &request.topics {
             let mut partitions = Vec::new();
             for asked in &topic.partitions {
-                let end = self
-                    .log(&topic.name, asked.partition_index)
-                    .map_or(-1, |log| log.end());
+                let end = self.log(&topic.name, asked.partition_index).map_or(-1, |log| log.end());
                 let offset = if asked.timestamp == -1 { end } else { 0 };
                 let index = asked.partition_index;
                 partitions.push(ListOffsetsPartitionResponse {
@@ -252,15 +225,9 @@ impl Broker {
                     ..Default::default()
                 });
             }
-            topics.push(ListOffsetsTopicResponse {
-                name: topic.name.clone(),
-                partitions,
-            });
+            topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), partitions });
         }
-        ListOffsetsResponse {
-            topics,
-            ..Default::default()
-        }
+        ListOffsetsResponse { topics, ..Default::default() }
     }
 
     fn log(&mut self, topic: &str, partition: i32) -> Option<&mut Log> {
@@ -302,16 +269,9 @@ impl Broker {
                 });
             }
             let (name, id) = (topic.topic.clone(), topic.topic_id);
-            responses.push(FetchableTopicResponse {
-                topic: name,
-                topic_id: id,
-                partitions,
-            });
+            responses.push(FetchableTopicResponse { topic: name, topic_id: id, partitions });
         }
-        FetchResponse {
-            responses,
-            ..Default::default()
-        }
+        FetchResponse { responses, ..Default::default() }
     }
 
     fn produce(&mut self, request: &ProduceRequest) -> Result<Option<ProduceResponse>, Failure> {
@@ -320,9 +280,7 @@ impl Broker {
         for topic in &request.topic_data {
             let mut partitions = Vec::new();
             for data in &topic.partition_data {
-                let log = self
-                    .log(&topic.name, data.index)
-                    .ok_or("no such partition")?;
+                let log = self.log(&topic.name, data.index).ok_or("no such partition")?;
                 let batch = data.records.as_ref().ok_or("no records")?.to_vec();
                 if !BatchView::parse(&batch)?.crc_valid() {
                     return Err("a produced batch with a wrong CRC".into());
@@ -364,9 +322,6 @@ impl Broker {
                 partition_responses: partitions,
             });
         }
-        Ok(Some(ProduceResponse {
-            responses,
-            ..Default::default()
-        }))
+        Ok(Some(ProduceResponse { responses, ..Default::default() }))
     }
 }

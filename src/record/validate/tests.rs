@@ -87,14 +87,8 @@ fn a_right_batch_is_summed_up() {
 fn borders_and_header() {
     let batch = sample();
     assert_eq!(refusal(&[]), (BatchError::Empty, 87));
-    assert_eq!(
-        refusal(&batch[..batch.len() - 1]),
-        (BatchError::Truncated, 87)
-    );
-    assert_eq!(
-        refusal(&[batch.as_slice(), &batch].concat()),
-        (BatchError::MoreThanOne, 87)
-    );
+    assert_eq!(refusal(&batch[..batch.len() - 1]), (BatchError::Truncated, 87));
+    assert_eq!(refusal(&[batch.as_slice(), &batch].concat()), (BatchError::MoreThanOne, 87));
     assert_eq!(
         refusal(&altered(8, &48i32.to_be_bytes())),
         (BatchError::BatchLength { length: 48 }, 2)
@@ -103,31 +97,16 @@ fn borders_and_header() {
         refusal(&altered(8, &i32::MIN.to_be_bytes())),
         (BatchError::BatchLength { length: i32::MIN }, 2)
     );
-    assert_eq!(
-        refusal(&altered(16, &[1])),
-        (BatchError::Magic { magic: 1 }, 87)
-    );
-    assert_eq!(
-        refusal(&altered(16, &[0xff])),
-        (BatchError::Magic { magic: -1 }, 2)
-    );
+    assert_eq!(refusal(&altered(16, &[1])), (BatchError::Magic { magic: 1 }, 87));
+    assert_eq!(refusal(&altered(16, &[0xff])), (BatchError::Magic { magic: -1 }, 2));
     assert_eq!(
         refusal(&altered(0, &7i64.to_be_bytes())),
         (BatchError::BaseOffset { base_offset: 7 }, 87)
     );
-    assert_eq!(
-        refusal(&altered(22, &[5])),
-        (BatchError::UnknownCodec { id: 5 }, -1)
-    );
+    assert_eq!(refusal(&altered(22, &[5])), (BatchError::UnknownCodec { id: 5 }, -1));
     assert_eq!(refusal(&altered(22, &[0x20])), (BatchError::Control, 87));
-    assert_eq!(
-        refusal(&altered(22, &[0x10])),
-        (BatchError::Transactional, 43)
-    );
-    assert_eq!(
-        refusal(&altered(22, &[0x08])),
-        (BatchError::LogAppendTime, 32)
-    );
+    assert_eq!(refusal(&altered(22, &[0x10])), (BatchError::Transactional, 43));
+    assert_eq!(refusal(&altered(22, &[0x08])), (BatchError::LogAppendTime, 32));
     for (last_offset_delta, records_count) in
         [(1, 3), (2, 2), (-1, 0), (-2, -1), (i32::MAX, i32::MIN)]
     {
@@ -135,13 +114,7 @@ fn borders_and_header() {
         batch[57..61].copy_from_slice(&records_count.to_be_bytes());
         assert_eq!(
             refusal(&seal(batch)),
-            (
-                BatchError::Count {
-                    records_count,
-                    last_offset_delta
-                },
-                87
-            )
+            (BatchError::Count { records_count, last_offset_delta }, 87)
         );
     }
     assert_eq!(
@@ -156,21 +129,12 @@ fn borders_and_header() {
 #[test]
 fn the_size_limit_counts_the_whole_batch() {
     let batch = sample();
-    let limited = |message_bytes_max| ValidationRules {
-        message_bytes_max,
-        ..rules()
-    };
+    let limited = |message_bytes_max| ValidationRules { message_bytes_max, ..rules() };
     assert!(validate_produce(&batch, &limited(batch.len())).is_ok());
     let error = validate_produce(&batch, &limited(batch.len() - 1)).unwrap_err();
     assert_eq!(
         (error.error_code(), error),
-        (
-            10,
-            BatchError::TooLarge {
-                size: batch.len(),
-                size_max: batch.len() - 1
-            }
-        )
+        (10, BatchError::TooLarge { size: batch.len(), size_max: batch.len() - 1 })
     );
 }
 
@@ -188,19 +152,12 @@ fn records() {
         RecordFault::NegativeLength,
         "a header without a name"
     );
-    assert_eq!(
-        record_fault(&[0, 0, 1, 1, 0, 0]),
-        RecordFault::TrailingBytes
-    );
+    assert_eq!(record_fault(&[0, 0, 1, 1, 0, 0]), RecordFault::TrailingBytes);
     assert_eq!(record_fault(&[0xff; 20]), RecordFault::VarintTooLong);
 
     let mut batch = altered(57, &2i32.to_be_bytes());
     batch[23..27].copy_from_slice(&1i32.to_be_bytes());
-    assert_eq!(
-        refusal(&seal(batch)),
-        (BatchError::TrailingBytes, 87),
-        "fewer records declared"
-    );
+    assert_eq!(refusal(&seal(batch)), (BatchError::TrailingBytes, 87), "fewer records declared");
     let mut batch = altered(57, &4i32.to_be_bytes());
     batch[23..27].copy_from_slice(&3i32.to_be_bytes());
     let fault = RecordFault::Truncated;
@@ -213,18 +170,9 @@ fn records() {
 
 #[test]
 fn a_compacted_topic_wants_keys() {
-    let rules = ValidationRules {
-        keys_required: true,
-        ..rules()
-    };
+    let rules = ValidationRules { keys_required: true, ..rules() };
     let error = validate_produce(&sample(), &rules).unwrap_err();
-    assert_eq!(
-        error,
-        BatchError::Record {
-            index: 1,
-            fault: RecordFault::NoKey
-        }
-    );
+    assert_eq!(error, BatchError::Record { index: 1, fault: RecordFault::NoKey });
     assert_eq!(error.record_index(), Some(1));
 }
 
@@ -235,25 +183,16 @@ fn timestamps() {
         builder.record(Timestamp(timestamp), None, None);
         validate_produce(&builder.build().unwrap(), rules).map_err(|error| error.error_code())
     };
-    let narrow = ValidationRules {
-        timestamp_before_ms_max: 10,
-        timestamp_after_ms_max: 20,
-        ..rules()
-    };
+    let narrow =
+        ValidationRules { timestamp_before_ms_max: 10, timestamp_after_ms_max: 20, ..rules() };
     for timestamp in [NOW.0 - 10, NOW.0, NOW.0 + 20, NO_TIMESTAMP] {
         assert!(check(timestamp, &narrow).is_ok(), "{timestamp}");
     }
     assert_eq!(check(NOW.0 - 11, &narrow), Err(32));
     assert_eq!(check(NOW.0 + 21, &narrow), Err(32));
-    assert!(
-        check(0, &rules()).is_ok(),
-        "by default the past has no limit"
-    );
+    assert!(check(0, &rules()).is_ok(), "by default the past has no limit");
     assert_eq!(check(NOW.0 + 3_600_001, &rules()), Err(32));
-    let append_time = ValidationRules {
-        timestamp_type: TimestampType::LogAppendTime,
-        ..narrow
-    };
+    let append_time = ValidationRules { timestamp_type: TimestampType::LogAppendTime, ..narrow };
     assert!(check(0, &append_time).is_ok());
 }
 

@@ -68,15 +68,8 @@ fn apply(names: &mut BTreeMap<PathBuf, InodeId>, change: &Change) {
                 .collect();
             for (path, inode) in moved {
                 names.remove(&path);
-                let rest = path
-                    .strip_prefix(from)
-                    .map(Path::to_owned)
-                    .unwrap_or_default();
-                let target = if rest.as_os_str().is_empty() {
-                    to.clone()
-                } else {
-                    to.join(rest)
-                };
+                let rest = path.strip_prefix(from).map(Path::to_owned).unwrap_or_default();
+                let target = if rest.as_os_str().is_empty() { to.clone() } else { to.join(rest) };
                 names.insert(target, inode);
             }
         }
@@ -130,8 +123,7 @@ impl Inode {
         }
         let sizes = std::mem::take(&mut self.sizes);
         if !sizes.is_empty() && rng.random_bool(0.5) {
-            self.durable
-                .resize(sizes[rng.random_range(0..sizes.len())].1, 0);
+            self.durable.resize(sizes[rng.random_range(0..sizes.len())].1, 0);
         }
         self.bytes = self.durable.clone();
         self.late.clear();
@@ -147,10 +139,7 @@ fn put(bytes: &mut Vec<u8>, position: usize, content: &[u8]) {
 }
 
 fn missing(path: &Path) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::NotFound,
-        format!("no such file: {}", path.display()),
-    )
+    io::Error::new(io::ErrorKind::NotFound, format!("no such file: {}", path.display()))
 }
 
 fn parent(path: &Path) -> PathBuf {
@@ -266,11 +255,7 @@ impl Disk {
     fn change(&mut self, directory: PathBuf, change: Change) {
         let at = self.tick();
         apply(&mut self.names, &change);
-        self.unflushed_names.push(NameChange {
-            at,
-            directory,
-            change,
-        });
+        self.unflushed_names.push(NameChange { at, directory, change });
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
@@ -279,24 +264,13 @@ impl Disk {
             return Err(missing(from));
         }
         if is_directory {
-            let moved: Vec<PathBuf> = self
-                .directories
-                .iter()
-                .filter(|d| d.starts_with(from))
-                .cloned()
-                .collect();
+            let moved: Vec<PathBuf> =
+                self.directories.iter().filter(|d| d.starts_with(from)).cloned().collect();
             for directory in moved {
                 self.directories.remove(&directory);
-                let rest = directory
-                    .strip_prefix(from)
-                    .map(Path::to_owned)
-                    .unwrap_or_default();
+                let rest = directory.strip_prefix(from).map(Path::to_owned).unwrap_or_default();
                 let rest = rest.as_os_str();
-                self.directories.insert(if rest.is_empty() {
-                    to.into()
-                } else {
-                    to.join(rest)
-                });
+                self.directories.insert(if rest.is_empty() { to.into() } else { to.join(rest) });
             }
         }
         self.change(parent(to), Change::Move(from.to_owned(), to.to_owned()));
@@ -312,12 +286,8 @@ impl Disk {
     }
 
     pub(super) fn remove_directory(&mut self, path: &Path) {
-        let files: Vec<PathBuf> = self
-            .names
-            .keys()
-            .filter(|p| p.starts_with(path))
-            .cloned()
-            .collect();
+        let files: Vec<PathBuf> =
+            self.names.keys().filter(|p| p.starts_with(path)).cloned().collect();
         for file in files {
             self.change(parent(&file), Change::Unbind(file));
         }
@@ -372,9 +342,7 @@ impl Disk {
     }
 
     pub(super) fn checksum(&self) -> u32 {
-        self.inodes
-            .values()
-            .fold(0, |sum, inode| crc32c::crc32c_append(sum, &inode.bytes))
+        self.inodes.values().fold(0, |sum, inode| crc32c::crc32c_append(sum, &inode.bytes))
     }
 
     pub(super) fn peek(&self, path: &Path) -> Option<Vec<u8>> {
@@ -386,10 +354,9 @@ impl Disk {
         let Some(inode) = self.names.get(path).and_then(|id| self.inodes.get_mut(id)) else {
             return false;
         };
-        let (Some(now), Some(then)) = (
-            inode.bytes.get_mut(position),
-            inode.durable.get_mut(position),
-        ) else {
+        let (Some(now), Some(then)) =
+            (inode.bytes.get_mut(position), inode.durable.get_mut(position))
+        else {
             return false;
         };
         *now = byte;

@@ -30,13 +30,7 @@ impl Wake for Ready {
 impl Executor {
     pub(super) fn spawn(&mut self, job: Job) {
         let ready = Arc::new(Ready(AtomicBool::new(true)));
-        self.tasks.insert(
-            self.next,
-            Task {
-                job: Some(job),
-                ready,
-            },
-        );
+        self.tasks.insert(self.next, Task { job: Some(job), ready });
         self.next += 1;
     }
 
@@ -69,9 +63,6 @@ impl Executor {
 
     /// Ends all tasks; the caller drops them.
     pub(super) fn clear(&mut self) -> Vec<Job> {
-        std::mem::take(&mut self.tasks)
-            .into_values()
-            .filter_map(|t| t.job)
-            .collect()
+        std::mem::take(&mut self.tasks).into_values().filter_map(|t| t.job).collect()
     }
 }

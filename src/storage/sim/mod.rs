@@ -65,55 +65,19 @@ struct Operation {
 }
 
 enum Kind {
-    Write {
-        inode: InodeId,
-        position: u64,
-        buffer: Buffer,
-    },
-    Read {
-        inode: InodeId,
-        position: u64,
-        len: usize,
-    },
-    Flush {
-        inode: InodeId,
-        seen: u64,
-    },
-    Reserve {
-        inode: InodeId,
-        size: u64,
-    },
-    Truncate {
-        inode: InodeId,
-        size: u64,
-    },
-    Size {
-        inode: InodeId,
-    },
-    Open {
-        path: PathBuf,
-        mode: Open,
-    },
-    Rename {
-        from: PathBuf,
-        to: PathBuf,
-    },
-    Remove {
-        path: PathBuf,
-    },
-    RemoveDirectory {
-        path: PathBuf,
-    },
-    CreateDirectory {
-        path: PathBuf,
-    },
-    FlushDirectory {
-        path: PathBuf,
-        seen: u64,
-    },
-    List {
-        path: PathBuf,
-    },
+    Write { inode: InodeId, position: u64, buffer: Buffer },
+    Read { inode: InodeId, position: u64, len: usize },
+    Flush { inode: InodeId, seen: u64 },
+    Reserve { inode: InodeId, size: u64 },
+    Truncate { inode: InodeId, size: u64 },
+    Size { inode: InodeId },
+    Open { path: PathBuf, mode: Open },
+    Rename { from: PathBuf, to: PathBuf },
+    Remove { path: PathBuf },
+    RemoveDirectory { path: PathBuf },
+    CreateDirectory { path: PathBuf },
+    FlushDirectory { path: PathBuf, seen: u64 },
+    List { path: PathBuf },
 }
 
 enum Answer {
@@ -311,19 +275,8 @@ impl SimStorage {
         let mut world = self.world.borrow_mut();
         let id = world.next_operation;
         world.next_operation += 1;
-        world.operations.insert(
-            id,
-            Operation {
-                kind,
-                waker: None,
-                done: None,
-            },
-        );
-        Pending {
-            storage: self.clone(),
-            id,
-            process: world.process,
-        }
+        world.operations.insert(id, Operation { kind, waker: None, done: None });
+        Pending { storage: self.clone(), id, process: world.process }
     }
 }
 
@@ -333,30 +286,18 @@ impl World {
     }
 
     fn choose(&mut self, bound: u64) -> u64 {
-        let value = if bound == 0 {
-            0
-        } else {
-            self.rng.random_range(0..bound)
-        };
+        let value = if bound == 0 { 0 } else { self.rng.random_range(0..bound) };
         self.note(value);
         value
     }
 
     fn pending(&self) -> usize {
-        self.operations
-            .values()
-            .filter(|o| o.done.is_none())
-            .count()
+        self.operations.values().filter(|o| o.done.is_none()).count()
     }
 
     /// Completes the `index`-th pending operation.
     fn complete(&mut self, index: usize) -> Option<Waker> {
-        let id = *self
-            .operations
-            .iter()
-            .filter(|(_, o)| o.done.is_none())
-            .nth(index)?
-            .0;
+        let id = *self.operations.iter().filter(|(_, o)| o.done.is_none()).nth(index)?.0;
         let mut operation = self.operations.remove(&id)?;
         self.note(id);
         let fails = matches!(operation.kind, Kind::Write { .. } | Kind::Flush { .. })
@@ -378,19 +319,13 @@ impl World {
 
     fn perform(&mut self, kind: &Kind) -> io::Result<Answer> {
         match kind {
-            Kind::Write {
-                inode,
-                position,
-                buffer,
-            } => {
+            Kind::Write { inode, position, buffer } => {
                 self.disk.write(*inode, *position, buffer.bytes())?;
                 Ok(Answer::Done)
             }
-            Kind::Read {
-                inode,
-                position,
-                len,
-            } => Ok(Answer::Bytes(self.disk.read(*inode, *position, *len)?)),
+            Kind::Read { inode, position, len } => {
+                Ok(Answer::Bytes(self.disk.read(*inode, *position, *len)?))
+            }
             Kind::Flush { inode, seen } => {
                 self.disk.flush(*inode, *seen);
                 Ok(Answer::Done)
@@ -435,12 +370,7 @@ impl World {
 
     /// What an operation that never reported success may have done to the disk.
     fn leave_behind(&mut self, kind: &Kind, crash: Crash) {
-        let Kind::Write {
-            inode,
-            position,
-            buffer,
-        } = kind
-        else {
+        let Kind::Write { inode, position, buffer } = kind else {
             // Anything else under way may simply have happened or not.
             let happens =
                 !matches!(kind, Kind::Open { .. } | Kind::Flush { .. }) && self.choose(2) == 0;
@@ -505,10 +435,7 @@ impl Drop for Pending {
             return;
         };
         if world.process == self.process {
-            let unfinished = world
-                .operations
-                .get(&self.id)
-                .is_some_and(|o| o.done.is_none());
+            let unfinished = world.operations.get(&self.id).is_some_and(|o| o.done.is_none());
             let writes = world
                 .operations
                 .get(&self.id)
@@ -535,35 +462,15 @@ impl SimFile {
 
 impl File for SimFile {
     fn write(&self, buffer: Buffer, position: u64) -> Io<()> {
-        assert_eq!(
-            position % crate::limits::BLOCK as u64,
-            0,
-            "unaligned write position"
-        );
-        assert_eq!(
-            buffer.len() % crate::limits::BLOCK,
-            0,
-            "unaligned write length"
-        );
-        self.done(Kind::Write {
-            inode: self.inode,
-            position,
-            buffer,
-        })
+        assert_eq!(position % crate::limits::BLOCK as u64, 0, "unaligned write position");
+        assert_eq!(buffer.len() % crate::limits::BLOCK, 0, "unaligned write length");
+        self.done(Kind::Write { inode: self.inode, position, buffer })
     }
 
     fn read(&self, position: u64, len: usize) -> Io<Buffer> {
-        assert_eq!(
-            position % crate::limits::BLOCK as u64,
-            0,
-            "unaligned read position"
-        );
+        assert_eq!(position % crate::limits::BLOCK as u64, 0, "unaligned read position");
         assert_eq!(len % crate::limits::BLOCK, 0, "unaligned read length");
-        let pending = self.storage.submit(Kind::Read {
-            inode: self.inode,
-            position,
-            len,
-        });
+        let pending = self.storage.submit(Kind::Read { inode: self.inode, position, len });
         Box::pin(async move {
             match pending.await? {
                 Answer::Bytes(bytes) => Ok(BufferMut::new(Box::new(HeapMemory(bytes))).freeze()),
@@ -574,24 +481,15 @@ impl File for SimFile {
 
     fn flush(&self) -> Io<()> {
         let seen = self.storage.world.borrow().disk.now();
-        self.done(Kind::Flush {
-            inode: self.inode,
-            seen,
-        })
+        self.done(Kind::Flush { inode: self.inode, seen })
     }
 
     fn reserve(&self, size: u64) -> Io<()> {
-        self.done(Kind::Reserve {
-            inode: self.inode,
-            size,
-        })
+        self.done(Kind::Reserve { inode: self.inode, size })
     }
 
     fn truncate(&self, size: u64) -> Io<()> {
-        self.done(Kind::Truncate {
-            inode: self.inode,
-            size,
-        })
+        self.done(Kind::Truncate { inode: self.inode, size })
     }
 
     fn size(&self) -> Io<u64> {
@@ -616,10 +514,7 @@ impl Storage for SimStorage {
     }
 
     fn open(&self, path: &Path, mode: Open) -> Io<Rc<dyn File>> {
-        let pending = self.submit(Kind::Open {
-            path: path.to_owned(),
-            mode,
-        });
+        let pending = self.submit(Kind::Open { path: path.to_owned(), mode });
         let storage = self.clone();
         Box::pin(async move {
             match pending.await? {
@@ -630,42 +525,28 @@ impl Storage for SimStorage {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Io<()> {
-        self.directory(Kind::Rename {
-            from: from.to_owned(),
-            to: to.to_owned(),
-        })
+        self.directory(Kind::Rename { from: from.to_owned(), to: to.to_owned() })
     }
 
     fn remove(&self, path: &Path) -> Io<()> {
-        self.directory(Kind::Remove {
-            path: path.to_owned(),
-        })
+        self.directory(Kind::Remove { path: path.to_owned() })
     }
 
     fn remove_directory(&self, path: &Path) -> Io<()> {
-        self.directory(Kind::RemoveDirectory {
-            path: path.to_owned(),
-        })
+        self.directory(Kind::RemoveDirectory { path: path.to_owned() })
     }
 
     fn create_directory(&self, path: &Path) -> Io<()> {
-        self.directory(Kind::CreateDirectory {
-            path: path.to_owned(),
-        })
+        self.directory(Kind::CreateDirectory { path: path.to_owned() })
     }
 
     fn flush_directory(&self, path: &Path) -> Io<()> {
         let seen = self.world.borrow().disk.now();
-        self.directory(Kind::FlushDirectory {
-            path: path.to_owned(),
-            seen,
-        })
+        self.directory(Kind::FlushDirectory { path: path.to_owned(), seen })
     }
 
     fn list(&self, path: &Path) -> Io<Vec<String>> {
-        let pending = self.submit(Kind::List {
-            path: path.to_owned(),
-        });
+        let pending = self.submit(Kind::List { path: path.to_owned() });
         Box::pin(async move {
             match pending.await? {
                 Answer::Names(names) => Ok(names),
