@@ -56,3 +56,11 @@ const _: () = assert!(TOPIC_PARTITIONS_MAX as i64 <= PARTITIONS_MAX);
 /// What one batch may decompress to, so that a small request cannot take the memory of a core. Kafka
 /// has no such bound; a gzip bomb of a `message.max.bytes` of 1 MiB reaches 1 GiB.
 pub const DECOMPRESSED_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// What the arrays decoded from one frame may take in memory whatever its size, and beside that for each of
+/// its bytes. An empty string is one byte on the wire and 32 in memory: without a bound a frame of 100 MiB
+/// would become gigabytes. Real requests with short names need about 8 for a byte.
+pub const DECODED_BYTES_BASE: usize = 1024 * 1024;
+
+/// See [`DECODED_BYTES_BASE`].
+pub const DECODED_BYTES_PER_FRAME_BYTE: usize = 8;
