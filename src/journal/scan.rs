@@ -104,6 +104,18 @@ pub async fn survey(storage: &dyn Storage, directory: &Path) -> io::Result<Vec<F
     Ok(found)
 }
 
+/// Flushes the files: what a replay found in them is about to be served and built upon, and after a mere
+/// kill its last rounds may not be flushed yet.
+///
+/// # Errors
+/// Whatever the disk reports.
+pub async fn flush(found: &[Found]) -> io::Result<()> {
+    for file in found.iter().filter(|f| f.first.is_some()) {
+        file.file.flush().await?;
+    }
+    Ok(())
+}
+
 /// Closes the files, and with them their locks.
 ///
 /// # Errors

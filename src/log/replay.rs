@@ -35,6 +35,8 @@ pub struct RecoveredHead {
 /// A log while it is replayed, and the form in which it travels to the shard that will own it.
 #[derive(Clone, Debug)]
 pub struct Recovered {
+    /// Journals of starts before this one hold nothing that the checkpoint does not.
+    from_generation: u64,
     /// Base, length, next offset, sealed; the last is active.
     segments: VecDeque<(Offset, u64, Offset, bool)>,
     log_start: Offset,
@@ -55,6 +57,7 @@ impl Recovered {
     #[must_use]
     pub fn new() -> Recovered {
         Recovered {
+            from_generation: 0,
             segments: VecDeque::from([(Offset::ZERO, 0, Offset::ZERO, false)]),
             log_start: Offset::ZERO,
             end: Offset::ZERO,
@@ -68,9 +71,10 @@ impl Recovered {
         }
     }
 
-    /// A log as a checkpoint describes it.
+    /// A log as a checkpoint describes it; what journals of starts before `from_generation` say of it is
+    /// in the checkpoint.
     #[must_use]
-    pub fn from_checkpoint(checkpoint: LogCheckpoint) -> Recovered {
+    pub fn from_checkpoint(checkpoint: LogCheckpoint, from_generation: u64) -> Recovered {
         let mut segments: VecDeque<_> =
             checkpoint.sealed.iter().map(|(base, len, next)| (*base, *len, *next, true)).collect();
         let (spilled, end, tail_known) = match checkpoint.tail {
@@ -80,6 +84,7 @@ impl Recovered {
         let place = checkpoint.drained;
         segments.push_back((place.segment, place.position + spilled as u64, end, false));
         Recovered {
+            from_generation,
             segments,
             log_start: checkpoint.log_start,
             end,
@@ -93,11 +98,20 @@ impl Recovered {
         }
     }
 
-    /// Replays one entry whose bytes are at `file_position` of `path`.
+    /// Replays one entry of a journal of start `generation`, whose bytes are at `file_position` of `path`.
     ///
     /// # Errors
     /// Says why the entry cannot follow what is known: the journal is not what it should be.
-    pub fn replay(&mut self, entry: &Entry, path: &Path, file_position: u64) -> Result<(), String> {
+    pub fn replay(
+        &mut self,
+        generation: u64,
+        entry: &Entry,
+        path: &Path,
+        file_position: u64,
+    ) -> Result<(), String> {
+        if generation < self.from_generation {
+            return Ok(());
+        }
         match entry.kind {
             EntryKind::Remainder => {
                 self.replay_remainder(entry, path, file_position);

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use futures_lite::future::zip;
 
-use super::{CoreCheckpoint, Store};
+use super::{CoreCheckpoint, PartitionCheckpoint, Store};
 use crate::journal::checkpoint;
 use crate::journal::files::FileNumber;
 use crate::journal::format::EntryKind;
@@ -131,7 +131,11 @@ impl Store {
                 partitions: state
                     .partitions
                     .iter()
-                    .map(|(_, p)| (p.id, p.log.checkpoint()))
+                    .map(|(_, p)| PartitionCheckpoint {
+                        id: p.id,
+                        needs_earlier: p.dirty == Some(FileNumber(0)),
+                        log: p.log.checkpoint(),
+                    })
                     .collect(),
             };
             let done = !state.dirty.contains_key(&FileNumber(0));

@@ -169,7 +169,15 @@ pub(crate) struct CoreCheckpoint {
     /// Rounds up to here were flushed.
     pub(crate) flushed: u64,
     /// The core's partitions.
-    pub(crate) partitions: Vec<(TopicPartition, LogCheckpoint)>,
+    pub(crate) partitions: Vec<PartitionCheckpoint>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PartitionCheckpoint {
+    pub(crate) id: TopicPartition,
+    /// Whether journals of earlier starts still hold bytes of it.
+    pub(crate) needs_earlier: bool,
+    pub(crate) log: LogCheckpoint,
 }
 
 impl Store {

@@ -121,14 +121,14 @@ pub async fn recover(
     let mut rounds = 0;
     for range in ranges(&metadata, &checkpoints) {
         let mut unknown = 0_u64;
-        let end = scan::replay(&files, &range, |_, entry, place| {
+        let end = scan::replay(&files, &range, |header, entry, place| {
             if metadata.image().by_id(entry.partition.topic).is_none() {
                 unknown += 1;
                 return Ok(());
             }
             logs.entry(entry.partition)
                 .or_default()
-                .replay(entry, place.path, place.position)
+                .replay(header.chain.generation, entry, place.path, place.position)
                 .map_err(|why| format!("partition {}: {why}", entry.partition))
         })
         .await?;
@@ -149,6 +149,7 @@ pub async fn recover(
     for (partition, log) in &logs {
         log.finish().map_err(|why| RecoveryError::Damaged(format!("{partition}: {why}")))?;
     }
+    scan::flush(&files).await?;
     let clean = last.clean || last.generation == 0;
     let start = MetadataRecord::Start {
         generation: last.generation + 1,
@@ -228,16 +229,18 @@ fn chain_of(name: &str, extension: &str) -> Option<Chain> {
 
 /// Per partition, what the newest start that speaks of it says.
 fn logs_of(checkpoints: &Checkpoints, metadata: &Metadata) -> BTreeMap<TopicPartition, Recovered> {
-    let mut newest = BTreeMap::new();
+    let mut logs = BTreeMap::new();
     // Chains sort by start, so a later one replaces an earlier one.
-    for loaded in checkpoints.values() {
-        for (partition, log) in &loaded.body.partitions {
-            if metadata.image().by_id(partition.topic).is_some() {
-                newest.insert(*partition, log);
+    for (chain, loaded) in checkpoints {
+        for partition in &loaded.body.partitions {
+            if metadata.image().by_id(partition.id.topic).is_some() {
+                let from = if partition.needs_earlier { 0 } else { chain.generation };
+                let log = Recovered::from_checkpoint(partition.log.clone(), from);
+                logs.insert(partition.id, log);
             }
         }
     }
-    newest.into_iter().map(|(p, log)| (p, Recovered::from_checkpoint(log.clone()))).collect()
+    logs
 }
 
 /// Removes journals and checkpoints of starts before `generation`. Only after `OldJournalsDropped` is
