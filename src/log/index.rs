@@ -84,11 +84,14 @@ impl OffsetIndex {
         self.bytes_since += len;
     }
 
-    /// A position at or before the batch that holds `relative_offset`.
+    /// A position at or before the batch that holds `relative_offset`, and below `limit`: the index knows
+    /// batches that are not in the segment's file yet.
     #[must_use]
-    pub fn position(&self, relative_offset: i64) -> u64 {
-        let after =
-            self.entries.partition_point(|e| i64::from(e.relative_offset.get()) <= relative_offset);
+    pub fn position(&self, relative_offset: i64, limit: u64) -> u64 {
+        let after = self.entries.partition_point(|e| {
+            i64::from(e.relative_offset.get()) <= relative_offset
+                && u64::from(e.position.get()) < limit
+        });
         after
             .checked_sub(1)
             .and_then(|i| self.entries.get(i))
@@ -182,9 +185,9 @@ mod tests {
             index.note(i * 10 + 9, i as u64 * 3000, 3000, 4096);
         }
         // Every second batch has an entry, the first never.
-        assert_eq!(index.position(5), 0);
-        assert_eq!(index.position(29), 6000);
-        assert_eq!(index.position(48), 6000);
+        assert_eq!(index.position(5, u64::MAX), 0);
+        assert_eq!(index.position(29, u64::MAX), 6000);
+        assert_eq!(index.position(48, u64::MAX), 6000);
         let loaded = OffsetIndex::from_file(index.bytes(), u64::MAX);
         assert_eq!(loaded.last(), index.last());
         let cut = OffsetIndex::from_file(index.bytes(), 7000);

@@ -411,10 +411,11 @@ impl Partition {
         }
         let head =
             if segment.base == log.drained().segment { log.head().clone() } else { Head::None };
+        let limit = log.file_limit(segment);
         Some(Cold::Segment {
             path: segment_path(&self.directory, segment.base, "log"),
-            position: segment.index.position(relative(segment.base, offset)),
-            limit: log.file_limit(segment),
+            position: segment.index.position(relative(segment.base, offset), limit),
+            limit,
             head,
         })
     }
