@@ -30,26 +30,38 @@ pub struct RecoveredHead {
     path: PathBuf,
     file_position: u64,
     len: usize,
+    next_offset: Offset,
 }
 
 /// A log while it is replayed, and the form in which it travels to the shard that will own it.
+///
+/// Data entries arrive in order. Remainders do not: a drain journals what it read some time after it
+/// read it, so one may come after data that follows it. What holds the bytes between `drained` and the
+/// first data entry is therefore decided at the end.
 #[derive(Clone, Debug)]
 pub struct Recovered {
     /// Journals of starts before this one hold nothing that the checkpoint does not.
     from_generation: u64,
-    /// Base, length, next offset, sealed; the last is active.
-    segments: VecDeque<(Offset, u64, Offset, bool)>,
+    /// Base, length, next offset of the sealed segments.
+    sealed: Vec<(Offset, u64, Offset)>,
     log_start: Offset,
-    end: Offset,
-    /// Whether the bytes from `drained` on are known: false between a checkpoint that says "more is in
-    /// the journal" and the entry that holds it.
-    tail_known: bool,
     epochs: Vec<(LeaderEpoch, Offset)>,
     drained: Place,
-    spilled: usize,
-    head: Option<RecoveredHead>,
-    head_next: Offset,
+    /// Bytes after `drained` that the segment's last block holds, and the offset after them.
+    tail: Option<(usize, Offset)>,
+    /// The longest remainder at `drained`.
+    remainder: Option<RecoveredHead>,
     extents: Vec<RecoveredExtent>,
+}
+
+/// What holds the bytes from `drained` to the first extent.
+enum Start {
+    /// Nothing is there, or the first extent reaches back far enough.
+    Extent,
+    /// The segment's last block.
+    Disk(usize, Offset),
+    /// A remainder entry.
+    Journal(RecoveredHead),
 }
 
 impl Recovered {
@@ -58,15 +70,12 @@ impl Recovered {
     pub fn new() -> Recovered {
         Recovered {
             from_generation: 0,
-            segments: VecDeque::from([(Offset::ZERO, 0, Offset::ZERO, false)]),
+            sealed: Vec::new(),
             log_start: Offset::ZERO,
-            end: Offset::ZERO,
-            tail_known: true,
             epochs: Vec::new(),
             drained: Place { segment: Offset::ZERO, position: 0 },
-            spilled: 0,
-            head: None,
-            head_next: Offset::ZERO,
+            tail: Some((0, Offset::ZERO)),
+            remainder: None,
             extents: Vec::new(),
         }
     }
@@ -75,25 +84,14 @@ impl Recovered {
     /// in the checkpoint.
     #[must_use]
     pub fn from_checkpoint(checkpoint: LogCheckpoint, from_generation: u64) -> Recovered {
-        let mut segments: VecDeque<_> =
-            checkpoint.sealed.iter().map(|(base, len, next)| (*base, *len, *next, true)).collect();
-        let (spilled, end, tail_known) = match checkpoint.tail {
-            Some((len, end)) => (len as usize, end, true),
-            None => (0, checkpoint.drained.segment, false),
-        };
-        let place = checkpoint.drained;
-        segments.push_back((place.segment, place.position + spilled as u64, end, false));
         Recovered {
             from_generation,
-            segments,
+            sealed: checkpoint.sealed,
             log_start: checkpoint.log_start,
-            end,
-            tail_known,
             epochs: checkpoint.epochs,
-            drained: place,
-            spilled,
-            head: None,
-            head_next: end,
+            drained: checkpoint.drained,
+            tail: checkpoint.tail.map(|(len, next)| (len as usize, next)),
+            remainder: None,
             extents: Vec::new(),
         }
     }
@@ -114,43 +112,20 @@ impl Recovered {
         }
         match entry.kind {
             EntryKind::Remainder => {
-                self.replay_remainder(entry, path, file_position);
+                let here = entry.segment == self.drained.segment
+                    && entry.position == self.drained.position;
+                if here && self.remainder.as_ref().is_none_or(|known| known.len <= entry.length) {
+                    self.remainder = Some(RecoveredHead {
+                        path: path.to_owned(),
+                        file_position,
+                        len: entry.length,
+                        next_offset: entry.next_offset,
+                    });
+                }
                 Ok(())
             }
             EntryKind::Data => self.replay_data(entry, path, file_position),
         }
-    }
-
-    /// A remainder counts when it begins where the checkpoint's drain ended. It may come after data that
-    /// follows it: a drain journals what it read some time after it read it.
-    fn replay_remainder(&mut self, entry: &Entry, path: &Path, file_position: u64) {
-        let Place { segment, position } = self.drained;
-        if entry.segment != segment || entry.position != position {
-            return;
-        }
-        let Some(drained) = self.segments.iter_mut().find(|s| s.0 == segment) else { return };
-        let end = position + entry.length as u64;
-        // The head ends where the first extent begins.
-        let (len, head_next) = match self.extents.first() {
-            None if end >= drained.1 => (entry.length, entry.next_offset),
-            Some(first) if first.segment == segment => {
-                let gap = first.position.saturating_sub(position);
-                if gap == 0 || gap > entry.length as u64 {
-                    return;
-                }
-                (usize::try_from(gap).unwrap_or(entry.length), first.base_offset)
-            }
-            Some(first) if first.base_offset == entry.next_offset => {
-                (entry.length, entry.next_offset)
-            }
-            _ => return,
-        };
-        self.head = Some(RecoveredHead { path: path.to_owned(), file_position, len });
-        self.head_next = head_next;
-        self.tail_known = true;
-        drained.1 = drained.1.max(end);
-        drained.2 = drained.2.max(entry.next_offset);
-        self.end = self.end.max(entry.next_offset);
     }
 
     fn replay_data(
@@ -159,44 +134,30 @@ impl Recovered {
         path: &Path,
         file_position: u64,
     ) -> Result<(), String> {
-        let Some((base, len, _, _)) = self.segments.back().copied() else {
-            return Err("a log without segments".into());
-        };
-        let end = entry.position + entry.length as u64;
-        if entry.segment < base || (entry.segment == base && end <= len) {
+        let place = Place { segment: entry.segment, position: entry.position };
+        let end = Place { position: entry.position + entry.length as u64, ..place };
+        let known = self.known_end();
+        if end <= known {
             return Ok(());
         }
-        // Until the remainder turns up, what follows it may begin within a block of what is drained.
-        let unknown = !self.tail_known && self.extents.is_empty();
-        if entry.segment > base {
-            if entry.position != 0 || (!unknown && entry.base_offset != self.end) {
-                return Err(format!(
-                    "a segment starts at offset {} but the log ends at {}",
-                    entry.segment, self.end
-                ));
+        let follows = match self.extents.last() {
+            Some(last) => {
+                entry.base_offset == last.next_offset
+                    && (place == known || (place.segment > known.segment && place.position == 0))
             }
-            self.segments.push_back((entry.segment, 0, entry.segment, false));
-        } else {
-            // An entry may begin below what is known: whole batches, of which a part is drained.
-            let above = if unknown {
-                entry.position >= len + BLOCK as u64
-            } else {
-                entry.position > len || entry.base_offset > self.end
-            };
-            if above {
-                return Err(format!(
-                    "an entry at position {} (offset {}) starts above the log's end at position {len} \
-                     (offset {})",
-                    entry.position, entry.base_offset, self.end
-                ));
+            // Whole batches, of which a part may be drained; or what follows a remainder to come.
+            None if place.segment == known.segment => {
+                place.position < self.drained.position + BLOCK as u64
             }
-            self.tail_known |= unknown && entry.position <= len;
+            None => place.position == 0,
+        };
+        if !follows {
+            return Err(format!(
+                "an entry at position {} of segment {} (offset {}) does not follow the log, which \
+                 ends at position {} of segment {}",
+                place.position, place.segment, entry.base_offset, known.position, known.segment
+            ));
         }
-        if let Some(active) = self.segments.back_mut() {
-            active.1 = end;
-            active.2 = entry.next_offset;
-        }
-        self.end = entry.next_offset;
         if self.epochs.last().is_none_or(|(last, _)| *last < entry.leader_epoch) {
             self.epochs.push((entry.leader_epoch, entry.base_offset));
         }
@@ -212,63 +173,109 @@ impl Recovered {
         Ok(())
     }
 
-    /// Ends the replay.
+    /// Entries that end below are known already.
+    fn known_end(&self) -> Place {
+        match self.extents.last() {
+            Some(last) => {
+                Place { segment: last.segment, position: last.position + last.len as u64 }
+            }
+            None => {
+                let tail = self.tail.map_or(0, |(len, _)| len as u64);
+                Place { position: self.drained.position + tail, ..self.drained }
+            }
+        }
+    }
+
+    fn start(&self) -> Option<Start> {
+        let Some(first) = self.extents.first() else {
+            let tail = self.tail.map_or(0, |(len, _)| len);
+            return match (&self.remainder, self.tail) {
+                (Some(remainder), _) if remainder.len >= tail => {
+                    Some(Start::Journal(remainder.clone()))
+                }
+                (_, Some((len, next))) => Some(Start::Disk(len, next)),
+                (_, None) => None,
+            };
+        };
+        if first.segment != self.drained.segment {
+            // The segment ends where the next one begins.
+            let fits = |next: Offset| next == first.base_offset;
+            return match (&self.remainder, self.tail) {
+                (Some(remainder), _) if fits(remainder.next_offset) => {
+                    Some(Start::Journal(remainder.clone()))
+                }
+                (_, Some((len, next))) if fits(next) => Some(Start::Disk(len, next)),
+                _ => None,
+            };
+        }
+        let gap = usize::try_from(first.position.saturating_sub(self.drained.position)).ok()?;
+        if gap == 0 {
+            return Some(Start::Extent);
+        }
+        match (&self.remainder, self.tail) {
+            (Some(remainder), _) if remainder.len >= gap => {
+                let next_offset = first.base_offset;
+                Some(Start::Journal(RecoveredHead { len: gap, next_offset, ..remainder.clone() }))
+            }
+            (_, Some((len, next))) if len == gap => Some(Start::Disk(len, next)),
+            _ => None,
+        }
+    }
+
+    /// Checks, after the last entry, that nothing is missing.
     ///
     /// # Errors
     /// When the checkpoint says that the journal holds the log's end, and it does not.
     pub fn finish(&self) -> Result<(), String> {
-        if self.tail_known {
-            Ok(())
-        } else {
-            Err(format!(
+        match self.start() {
+            Some(_) => Ok(()),
+            None => Err(format!(
                 "the journal that holds the end of the log is missing (drained to position {} of \
                  segment {})",
                 self.drained.position, self.drained.segment
-            ))
+            )),
         }
-    }
-
-    /// The next offset to assign.
-    #[must_use]
-    pub fn end(&self) -> Offset {
-        self.end
     }
 
     /// Whether journal files of earlier starts are needed for it.
     #[must_use]
     pub fn needs_journal(&self) -> bool {
-        self.head.is_some() || !self.extents.is_empty()
+        !self.extents.is_empty() || matches!(self.start(), Some(Start::Journal(_)))
     }
 
     /// The log, on the shard that owns it from now on.
     #[must_use]
     pub fn into_log(self, settings: LogSettings) -> Log {
-        let active = self.segments.len().saturating_sub(1);
-        let segments = self
-            .segments
-            .iter()
-            .enumerate()
-            .map(|(i, (base, len, next_offset, sealed))| Segment {
-                base: *base,
-                len: *len,
-                next_offset: *next_offset,
-                sealed: *sealed,
-                index: if *len == 0 && i == active {
-                    OffsetIndex::empty()
-                } else {
-                    OffsetIndex::unloaded()
+        let (head, head_next) = match self.start() {
+            Some(Start::Journal(head)) => (
+                Head::Journal {
+                    path: Rc::from(head.path),
+                    position: head.file_position,
+                    len: head.len,
                 },
-            })
-            .collect();
-        let head = match (self.head, self.spilled) {
-            (Some(head), _) => Head::Journal {
-                path: Rc::from(head.path),
-                position: head.file_position,
-                len: head.len,
-            },
-            (None, 0) => Head::None,
-            (None, len) => Head::Disk(len),
+                head.next_offset,
+            ),
+            Some(Start::Disk(0, next)) => (Head::None, next),
+            Some(Start::Disk(len, next)) => (Head::Disk(len), next),
+            Some(Start::Extent) | None => {
+                (Head::None, self.extents.first().map_or(Offset::ZERO, |e| e.base_offset))
+            }
         };
+        let mut segments: VecDeque<Segment> =
+            self.sealed.iter().map(|(base, len, next)| segment(*base, *len, *next, true)).collect();
+        let Place { segment: base, position } = self.drained;
+        segments.push_back(segment(base, position + head.len() as u64, head_next, false));
+        for extent in &self.extents {
+            let end = extent.position + extent.len as u64;
+            match segments.back_mut() {
+                Some(last) if last.base == extent.segment => {
+                    last.len = last.len.max(end);
+                    last.next_offset = extent.next_offset;
+                }
+                _ => segments.push_back(segment(extent.segment, end, extent.next_offset, false)),
+            }
+        }
+        let end = self.extents.last().map_or(head_next, |e| e.next_offset);
         let extents = self
             .extents
             .into_iter()
@@ -285,14 +292,19 @@ impl Recovered {
             settings,
             segments,
             log_start: self.log_start,
-            end: self.end,
+            end,
             epochs: self.epochs,
             drained: self.drained,
             head,
-            head_next: self.head_next,
+            head_next,
             extents,
         }
     }
+}
+
+fn segment(base: Offset, len: u64, next_offset: Offset, sealed: bool) -> Segment {
+    let index = if len == 0 { OffsetIndex::empty() } else { OffsetIndex::unloaded() };
+    Segment { base, len, next_offset, sealed, index }
 }
 
 impl Default for Recovered {
