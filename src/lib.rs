@@ -10,6 +10,8 @@ pub mod journal;
 pub mod limits;
 pub mod log;
 pub mod metadata;
+#[cfg(feature = "runtime")]
+pub mod net;
 pub mod partition;
 pub mod protocol;
 pub mod record;
