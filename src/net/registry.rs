@@ -11,8 +11,8 @@ use std::time::Duration;
 use futures_lite::future;
 use slab::Slab;
 
-use super::connection::Shared;
 use super::frames::{FramePool, Receiver, SCRATCH_BYTES};
+use super::order::Shared;
 use super::{Peer, Settings};
 use crate::time::{Clock, Monotonic};
 
@@ -222,10 +222,8 @@ impl Drop for Entry {
             let mut open = self.connections.open.borrow_mut();
             (open.try_remove(self.key), open.is_empty())
         };
-        if empty {
-            if let Some(waker) = self.connections.emptied.borrow_mut().take() {
-                waker.wake();
-            }
+        if empty && let Some(waker) = self.connections.emptied.borrow_mut().take() {
+            waker.wake();
         }
     }
 }
