@@ -104,6 +104,7 @@ pub async fn serve(
         End::Refused(reason) => tracing::warn!(%peer, reason, "closing a connection"),
     }
     connection.close(&end);
+    connection.shared.clear();
     drop(entry);
 }
 

@@ -159,8 +159,22 @@ impl Shared {
         (state.slots.is_empty() && now.since(active_at) > idle).then_some("it is idle")
     }
 
+    /// Copies the shared records of all replies that are not sent; the bytes copied.
     pub(super) fn unshare(&self) -> usize {
-        self.state.borrow_mut().outbox.unshare()
+        let State { slots, outbox, .. } = &mut *self.state.borrow_mut();
+        let waiting = slots.iter_mut().map(|slot| match slot {
+            Slot::Reply(reply) => reply.unshare(),
+            Slot::Waiting(_) | Slot::Nothing | Slot::Close(_) => 0,
+        });
+        waiting.sum::<usize>() + outbox.unshare()
+    }
+
+    /// Drops what will not be sent any more: a task that answers late may hold this for minutes, and
+    /// must not hold the memory of other replies with it.
+    pub(super) fn clear(&self) {
+        let mut state = self.state.borrow_mut();
+        state.slots.clear();
+        state.outbox = Outbox::default();
     }
 
     pub(super) fn listen(&self, cx: &Context<'_>) {

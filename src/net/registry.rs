@@ -78,7 +78,7 @@ pub struct Connections {
     now: Cell<Monotonic>,
     swept: Cell<Monotonic>,
     closing: Cell<bool>,
-    emptied: RefCell<Option<Waker>>,
+    emptied: RefCell<Vec<Waker>>,
 }
 
 impl Connections {
@@ -177,7 +177,7 @@ impl Connections {
             if self.open.borrow().is_empty() {
                 return Poll::Ready(());
             }
-            *self.emptied.borrow_mut() = Some(cx.waker().clone());
+            self.emptied.borrow_mut().push(cx.waker().clone());
             Poll::Pending
         })
         .await;
@@ -222,8 +222,8 @@ impl Drop for Entry {
             let mut open = self.connections.open.borrow_mut();
             (open.try_remove(self.key), open.is_empty())
         };
-        if empty && let Some(waker) = self.connections.emptied.borrow_mut().take() {
-            waker.wake();
+        if empty {
+            self.connections.emptied.take().into_iter().for_each(Waker::wake);
         }
     }
 }

@@ -452,7 +452,7 @@ fn replies_that_wait_can_be_unshared() {
 #[test]
 fn a_client_that_does_not_read_and_one_that_is_idle_are_closed() {
     let late = Duration::from_secs(3600);
-    run(
+    let world = run(
         Settings { pending_bytes_max: 64 << 20, ..Settings::default() },
         LIMITS,
         |address| {
@@ -473,6 +473,7 @@ fn a_client_that_does_not_read_and_one_that_is_idle_are_closed() {
             world.gate.set(world.calls.get() == 21 && world.connections.open() == 1);
         },
     );
+    assert_eq!(world.held.get(), 0);
 }
 
 #[test]
