@@ -4,14 +4,12 @@
 //! through [`Shared`]; they wake the connection only when there is something it can do, and it then
 //! sends everything that is ready at once.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use futures_lite::future;
@@ -20,10 +18,9 @@ use glommio::net::TcpStream;
 use rustix::net::Shutdown;
 
 use super::frames::{FrameError, Receiver};
+use super::order::{Shared, Slot};
 use super::registry::Connections;
-use super::send::{Outbox, Reply};
-use super::{Answer, Call, Peer, Service};
-use crate::time::Monotonic;
+use super::{Call, Peer, Service};
 
 /// Requests whose replies wait for an earlier one, whatever their size: bounds the queue itself.
 const QUEUED_MAX: usize = 1024;
@@ -37,162 +34,6 @@ const PROBE_BYTES: usize = 1024;
 
 /// Receives that are thrown away at the end of a connection.
 const DISCARDS_MAX: usize = 16;
-
-/// What a connection shares with the tasks that answer its requests and with the registry.
-pub(super) struct Shared {
-    peer: Rc<Peer>,
-    state: RefCell<State>,
-    waker: RefCell<Option<Waker>>,
-}
-
-#[derive(Default)]
-struct State {
-    /// Requests in order of arrival; the first has the number `first`.
-    slots: VecDeque<Slot>,
-    first: u64,
-    /// Slots that wait for their answer.
-    unanswered: usize,
-    /// The connection is not read until some request is answered.
-    paused: bool,
-    outbox: Outbox,
-    received_at: Monotonic,
-    /// When the client last took bytes, or when it was first offered any after it had taken all.
-    sent_at: Monotonic,
-    /// No more requests are read.
-    draining: bool,
-    /// Set once the slot that closes the connection is reached.
-    refused: Option<String>,
-    aborted: Option<&'static str>,
-}
-
-enum Slot {
-    /// Not answered; the bytes of its request.
-    Waiting(usize),
-    Reply(Reply),
-    Nothing,
-    Close(String),
-}
-
-impl Shared {
-    fn new(peer: Rc<Peer>, now: Monotonic) -> Rc<Shared> {
-        let state = State { received_at: now, sent_at: now, ..State::default() };
-        Rc::new(Shared { peer, state: RefCell::new(state), waker: RefCell::default() })
-    }
-
-    /// Appends a request.
-    fn begin(&self, bytes: usize) -> u64 {
-        let mut state = self.state.borrow_mut();
-        state.slots.push_back(Slot::Waiting(bytes));
-        state.unanswered += 1;
-        self.peer.charge(bytes);
-        state.first + state.slots.len() as u64 - 1
-    }
-
-    /// Answers a request; whether the connection should know.
-    fn answer(&self, number: u64, answer: Answer) -> bool {
-        let mut state = self.state.borrow_mut();
-        let State { slots, first, unanswered, paused, draining, .. } = &mut *state;
-        // The connection may be over, or its end be decided by an earlier request.
-        let Some(index) = number.checked_sub(*first).and_then(|n| usize::try_from(n).ok()) else {
-            return false;
-        };
-        let Some(slot) = slots.get_mut(index) else { return false };
-        if let Slot::Waiting(bytes) = slot {
-            self.peer.discharge(*bytes);
-            *unanswered -= 1;
-        }
-        *slot = match answer {
-            Answer::Nothing => Slot::Nothing,
-            Answer::Close(reason) => Slot::Close(reason),
-            Answer::Reply { frame, records } => match Reply::new(frame, records) {
-                Ok(reply) => {
-                    self.peer.charge(reply.bytes);
-                    Slot::Reply(reply)
-                }
-                Err(reason) => Slot::Close(reason),
-            },
-        };
-        if let Slot::Close(_) = slot {
-            slots.truncate(index + 1);
-            *draining = true;
-        }
-        index == 0 || *paused
-    }
-
-    fn refuse(&self, reason: String) {
-        let number = self.begin(0);
-        self.answer(number, Answer::Close(reason));
-    }
-
-    /// Moves the replies whose turn it is to the outbox; their number.
-    fn collect(&self, now: Monotonic) -> usize {
-        let mut state = self.state.borrow_mut();
-        let State { slots, first, outbox, sent_at, refused, .. } = &mut *state;
-        let mut count = 0;
-        while let Some(slot) = slots.pop_front_if(|slot| !matches!(slot, Slot::Waiting(_))) {
-            *first += 1;
-            match slot {
-                Slot::Reply(reply) => {
-                    if outbox.is_empty() {
-                        *sent_at = now;
-                    }
-                    outbox.push(reply);
-                    count += 1;
-                }
-                Slot::Close(reason) => *refused = Some(reason),
-                Slot::Waiting(_) | Slot::Nothing => {}
-            }
-        }
-        count
-    }
-
-    fn advance(&self, count: usize, now: Monotonic) {
-        let mut state = self.state.borrow_mut();
-        state.outbox.advance(count);
-        state.sent_at = now;
-        self.peer.discharge(count);
-    }
-
-    /// Stops the reading of requests; the connection ends when all are answered and sent.
-    pub(super) fn drain(&self) {
-        self.state.borrow_mut().draining = true;
-        self.wake();
-    }
-
-    /// Ends the connection whatever is in flight.
-    pub(super) fn abort(&self, reason: &'static str) {
-        self.state.borrow_mut().aborted = Some(reason);
-        self.wake();
-    }
-
-    /// Why the connection should end, if it has been still for longer than `idle`.
-    pub(super) fn expired(&self, now: Monotonic, idle: Duration) -> Option<&'static str> {
-        let state = self.state.borrow();
-        if !state.outbox.is_empty() {
-            return (now.since(state.sent_at) > idle).then_some("it does not read its replies");
-        }
-        let active_at = state.received_at.max(state.sent_at);
-        (state.slots.is_empty() && now.since(active_at) > idle).then_some("it is idle")
-    }
-
-    pub(super) fn unshare(&self) -> usize {
-        self.state.borrow_mut().outbox.unshare()
-    }
-
-    fn listen(&self, cx: &Context<'_>) {
-        let mut waker = self.waker.borrow_mut();
-        match &mut *waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => *waker = Some(cx.waker().clone()),
-        }
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = &*self.waker.borrow() {
-            waker.wake_by_ref();
-        }
-    }
-}
 
 /// Why a connection ended.
 enum End {
@@ -221,7 +62,7 @@ struct Connection {
     receiver: Receiver,
     /// Received, but not yet cut into frames, because of the bounds.
     backlog: Bytes,
-    /// The client sends no more.
+    /// The client sends no more; noticed only when the backlog is empty.
     half_closed: bool,
     /// The socket takes no more bytes for now.
     full: bool,
@@ -263,6 +104,7 @@ pub async fn serve(
         End::Refused(reason) => tracing::warn!(%peer, reason, "closing a connection"),
     }
     connection.close(&end);
+    connection.shared.clear();
     drop(entry);
 }
 
@@ -347,7 +189,7 @@ impl Connection {
         if let Some(reason) = state.aborted {
             return Some(End::Aborted(reason));
         }
-        let over = state.draining || (self.half_closed && self.backlog.is_empty());
+        let over = state.draining || self.half_closed;
         if !over || !state.slots.is_empty() || !state.outbox.is_empty() {
             return None;
         }
@@ -413,8 +255,8 @@ impl Connection {
         let may_read = !self.half_closed && self.backlog.is_empty() && self.may_read();
         {
             let mut state = self.shared.state.borrow_mut();
-            state.paused = !may_read && !self.half_closed;
-            let ready = state.slots.front().is_some_and(|slot| !matches!(slot, Slot::Waiting(_)));
+            state.paused = !may_read;
+            let ready = state.slots.front().is_some_and(Slot::is_done);
             let over = state.draining && state.slots.is_empty() && state.outbox.is_empty();
             if state.aborted.is_some() || (ready && !self.full) || over {
                 return Poll::Ready(Event::Attend);
@@ -432,10 +274,8 @@ impl Connection {
                 Poll::Pending => {}
             }
         }
-        if may_read {
-            if let Poll::Ready(event) = self.poll_read(cx) {
-                return Poll::Ready(event);
-            }
+        if may_read && let Poll::Ready(event) = self.poll_read(cx) {
+            return Poll::Ready(event);
         }
         self.turn_requests = 0;
         self.turn_bytes.set(0);

@@ -323,7 +323,7 @@ mod tests {
     fn lengths_out_of_range_are_refused() {
         let (pool, counters) = (FramePool::new(0), NetCounters::default());
         let max = 100 << 20;
-        let mut cut = |len: i32| {
+        let cut = |len: i32| {
             let bytes = len.to_be_bytes();
             receiver(&pool).next(&mut bytes.as_slice(), &counters)
         };

@@ -155,16 +155,19 @@ pub async fn accept_loop(
             }
         };
         accepts = accepts.wrapping_add(1);
-        if accepts % TURN_ACCEPTS == 0 {
+        if accepts.is_multiple_of(TURN_ACCEPTS) {
             glommio::executor().yield_now().await;
         }
-        if accepts % FORGET_INTERVAL == 0 {
+        if accepts.is_multiple_of(FORGET_INTERVAL) {
             gate.forget();
         }
         let (descriptor, address) = match detach(&stream) {
             Ok(detached) => detached,
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => continue,
             Err(error) => {
-                tracing::debug!(%error, "a connection was over before it was accepted");
+                if let Some(times) = failing.due(Clock::monotonic()) {
+                    tracing::error!(%error, times, "cannot accept connections");
+                }
                 continue;
             }
         };

@@ -18,8 +18,11 @@
 mod connection;
 mod frames;
 mod listener;
+mod order;
 mod registry;
 mod send;
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 use std::fmt;
@@ -100,7 +103,7 @@ impl Peer {
     }
 
     /// Bytes of requests not yet answered and of replies not yet sent. A fetch is cut by it, so that
-    /// what a client does not read stays bounded (`docs/storage-format.md` knows what it would pin).
+    /// what a client does not read stays bounded (storage rule 25).
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
         self.pending_bytes.get()

@@ -11,8 +11,8 @@ use std::time::Duration;
 use futures_lite::future;
 use slab::Slab;
 
-use super::connection::Shared;
 use super::frames::{FramePool, Receiver, SCRATCH_BYTES};
+use super::order::Shared;
 use super::{Peer, Settings};
 use crate::time::{Clock, Monotonic};
 
@@ -78,7 +78,7 @@ pub struct Connections {
     now: Cell<Monotonic>,
     swept: Cell<Monotonic>,
     closing: Cell<bool>,
-    emptied: RefCell<Option<Waker>>,
+    emptied: RefCell<Vec<Waker>>,
 }
 
 impl Connections {
@@ -177,7 +177,7 @@ impl Connections {
             if self.open.borrow().is_empty() {
                 return Poll::Ready(());
             }
-            *self.emptied.borrow_mut() = Some(cx.waker().clone());
+            self.emptied.borrow_mut().push(cx.waker().clone());
             Poll::Pending
         })
         .await;
@@ -223,9 +223,7 @@ impl Drop for Entry {
             (open.try_remove(self.key), open.is_empty())
         };
         if empty {
-            if let Some(waker) = self.connections.emptied.borrow_mut().take() {
-                waker.wake();
-            }
+            self.connections.emptied.take().into_iter().for_each(Waker::wake);
         }
     }
 }

@@ -46,6 +46,12 @@ impl Piece {
             Piece::Records(slice) => slice.bytes(),
         }
     }
+
+    fn unshare(&mut self) -> usize {
+        let Piece::Records(slice @ Slice::Shared(..)) = self else { return 0 };
+        *slice = Slice::Owned(Bytes::copy_from_slice(slice.bytes()));
+        slice.len()
+    }
 }
 
 /// A reply whose pieces are known to be all there.
@@ -82,6 +88,11 @@ impl Reply {
             return Err(format!("a reply with {bytes} of {} bytes", frame.len));
         }
         Ok(Reply { pieces, bytes })
+    }
+
+    /// Copies the records that are shared with the rest of the shard; the bytes copied.
+    pub(super) fn unshare(&mut self) -> usize {
+        self.pieces.iter_mut().map(Piece::unshare).sum()
     }
 }
 
@@ -142,15 +153,8 @@ impl Outbox {
         }
     }
 
-    /// Copies the records that are shared with the rest of the shard; the bytes copied.
+    /// See [`Reply::unshare`].
     pub(super) fn unshare(&mut self) -> usize {
-        let mut copied = 0;
-        for piece in &mut self.pieces {
-            if let Piece::Records(slice @ Slice::Shared(..)) = piece {
-                copied += slice.len();
-                *slice = Slice::Owned(Bytes::copy_from_slice(slice.bytes()));
-            }
-        }
-        copied
+        self.pieces.iter_mut().map(Piece::unshare).sum()
     }
 }
