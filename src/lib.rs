@@ -6,6 +6,8 @@
 //! `server`. `docs/architecture.md` walks one produce and one fetch through them.
 
 pub mod config;
+#[cfg(feature = "runtime")]
+pub mod handlers;
 pub mod journal;
 pub mod limits;
 pub mod log;
@@ -15,6 +17,10 @@ pub mod net;
 pub mod partition;
 pub mod protocol;
 pub mod record;
+#[cfg(feature = "runtime")]
+pub mod server;
+#[cfg(feature = "runtime")]
+pub mod shard;
 pub mod storage;
 pub mod time;
 pub mod types;

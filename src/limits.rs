@@ -1,6 +1,8 @@
 //! Every fixed bound, each with what it protects. Bounds a user may change are config keys and only
 //! their defaults stand here.
 
+use std::time::Duration;
+
 /// The unit of direct I/O: positions, lengths and memory of every disk access are multiples of it.
 pub const BLOCK: usize = 4096;
 
@@ -64,3 +66,38 @@ pub const DECODED_BYTES_BASE: usize = 1024 * 1024;
 
 /// See [`DECODED_BYTES_BASE`].
 pub const DECODED_BYTES_PER_FRAME_BYTE: usize = 8;
+
+/// Batches of messages on their way from one shard to another; a sender waits when there are so many.
+pub const MAILBOX_BATCHES: usize = 1024;
+
+/// glommio's preempt timer: long enough that losing its wake-up is rare, short enough that a busy task
+/// does not hold back timers and sockets.
+pub const PREEMPT_TIMER: Duration = Duration::from_millis(8);
+
+/// The ticker that does a shard's timed work.
+pub const TICK: Duration = Duration::from_millis(10);
+
+/// A second ticker, unrelated to the first: together they bound a lost wake-up.
+pub const TICK_SECOND: Duration = Duration::from_millis(17);
+
+/// How long a stop waits for requests under way.
+pub const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// The memlock limit that the broker gives itself: glommio needs 512 KiB.
+pub const MEMLOCK_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Executor memory beside twice the ring: drains and cold reads.
+pub const EXECUTOR_MEMORY_EXTRA: usize = 64 * 1024 * 1024;
+
+/// First journal file of a start; small, because it is written through before the broker is ready.
+pub const JOURNAL_FIRST_FILE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Descriptors that a shard keeps open for reads.
+pub const OPEN_FILES_PER_SHARD: usize = 512;
+
+/// Bytes of replies that one connection may leave unread, whatever `fetch.max.bytes` says: a slow reader
+/// pins that much memory.
+pub const REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How long a fenced broker still answers requests, with errors, before it exits.
+pub const FENCED_GRACE: Duration = Duration::from_millis(300);

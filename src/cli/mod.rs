@@ -6,7 +6,6 @@
 mod doctor;
 mod logging;
 
-use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -135,6 +134,8 @@ impl SettingArgs {
 
 /// Why the command ends without success.
 enum Failure {
+    /// The configuration is well-formed, but what it names cannot be used.
+    Unusable(String),
     Config(ConfigError),
     Runtime(String),
     /// What is wrong has been printed.
@@ -157,15 +158,19 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Runs the command line. `serve` is the broker: it returns when it was told to stop.
-pub(crate) fn main<E: fmt::Display>(serve: impl FnOnce(Config) -> Result<(), E>) -> ExitCode {
+/// Runs the command line.
+pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    match run(cli, serve) {
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Config(error)) => {
+            eprintln!("error: {error}");
+            ExitCode::from(EXIT_CONFIG)
+        }
+        Err(Failure::Unusable(error)) => {
             eprintln!("error: {error}");
             ExitCode::from(EXIT_CONFIG)
         }
@@ -177,10 +182,7 @@ pub(crate) fn main<E: fmt::Display>(serve: impl FnOnce(Config) -> Result<(), E>)
     }
 }
 
-fn run<E: fmt::Display>(
-    cli: Cli,
-    serve: impl FnOnce(Config) -> Result<(), E>,
-) -> Result<(), Failure> {
+fn run(cli: Cli) -> Result<(), Failure> {
     if cli.help_config {
         return Ok(help_config(&mut io::stdout().lock())?);
     }
@@ -190,7 +192,7 @@ fn run<E: fmt::Display>(
             warn_of_unknown_keys(&settings);
             let _logging = logging::start(&config);
             doctor::preflight(&config).map_err(Failure::Runtime)?;
-            serve(config).map_err(|error| Failure::Runtime(error.to_string()))
+            serve(config)
         }
         Command::Config(ConfigCommand::Print(args)) => {
             let (config, settings) = args.load()?;
@@ -225,6 +227,26 @@ fn run<E: fmt::Display>(
             Ok(io::stdout().lock().write_all(&script)?)
         }
     }
+}
+
+#[cfg(feature = "runtime")]
+fn serve(config: Config) -> Result<(), Failure> {
+    let announce = |line: &str| {
+        // A broker serves whether or not somebody reads its banner.
+        let _ = writeln!(io::stdout().lock(), "{line}");
+    };
+    millstream::server::run(config, announce).map_err(|error| {
+        if error.is_configuration() {
+            Failure::Unusable(error.to_string())
+        } else {
+            Failure::Runtime(error.to_string())
+        }
+    })
+}
+
+#[cfg(not(feature = "runtime"))]
+fn serve(_config: Config) -> Result<(), Failure> {
+    Err(Failure::Runtime("this build has no runtime; build with the default features".to_owned()))
 }
 
 /// Help and version as clap words them; anything else as one line.

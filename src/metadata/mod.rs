@@ -6,6 +6,7 @@
 //! This is the seam at which several nodes will agree on records before they are replayed.
 
 mod image;
+pub mod topic_configs;
 
 use serde::{Deserialize, Serialize};
 

@@ -200,12 +200,7 @@ impl Store {
         let before = std::mem::replace(&mut partition.dirty, oldest);
         if before != oldest {
             if let Some(file) = before {
-                if let Some(slots) = state.dirty.get_mut(&file) {
-                    slots.remove(&slot);
-                    if slots.is_empty() {
-                        state.dirty.remove(&file);
-                    }
-                }
+                state.clean(file, slot);
             }
             if let Some(file) = oldest {
                 state.dirty.entry(file).or_default().insert(slot);

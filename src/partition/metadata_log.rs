@@ -136,6 +136,14 @@ impl MetadataLog {
         Ok(())
     }
 
+    /// Closes the log, and with it its lock.
+    ///
+    /// # Errors
+    /// Whatever the disk reports.
+    pub async fn close(self) -> io::Result<()> {
+        self.file.close().await
+    }
+
     /// Bytes of the log.
     #[must_use]
     pub fn len(&self) -> u64 {

@@ -249,6 +249,62 @@ impl Store {
         }
     }
 
+    /// Ends a partition whose topic is deleted: it is gone from here at once, and when this returns its
+    /// directory has another name, so that a topic of the same name may be created. The files are
+    /// removed later (storage rule 16).
+    ///
+    /// # Errors
+    /// When the directory cannot be renamed.
+    pub async fn remove(&self, id: TopicPartition) -> io::Result<()> {
+        let taken = {
+            let mut state = self.state.borrow_mut();
+            state.by_id.remove(&id)
+        };
+        let Some(slot) = taken else { return Ok(()) };
+        let key = slot.0 as usize;
+        loop {
+            let draining = self.state.borrow().partitions.get(key).is_some_and(|p| p.draining);
+            if !draining {
+                break;
+            }
+            let pass = self.passes.reach(self.passes.reached() + 1);
+            pass.await.map_err(|_| io::Error::other("the core is fenced"))?;
+        }
+        let partition = {
+            let mut state = self.state.borrow_mut();
+            let partition = state.partitions.remove(key);
+            if let Some(file) = partition.dirty {
+                state.clean(file, slot);
+            }
+            partition
+        };
+        let watchers: Vec<_> = partition.watchers.clone();
+        if let Some(watched) = &*self.watched.borrow() {
+            for watcher in watchers {
+                // Whoever waits for it looks again and finds it gone.
+                watched(watcher, usize::MAX);
+            }
+        }
+        self.open_files.forget(&partition.directory).await?;
+        let mut gone = partition.directory.clone().into_os_string();
+        gone.push(format!(".{}-delete", id.topic.0.simple()));
+        let gone = PathBuf::from(gone);
+        match self.storage.rename(&partition.directory, &gone).await {
+            Ok(()) => {}
+            // It never drained: there is no directory.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        self.storage.flush_directory(&self.settings.data).await?;
+        let storage = Rc::clone(&self.storage);
+        self.storage.spawn(Box::pin(async move {
+            if let Err(error) = storage.remove_directory(&gone).await {
+                tracing::warn!(directory = %gone.display(), %error, "cannot remove");
+            }
+        }));
+        Ok(())
+    }
+
     /// Whether this core has the partition.
     #[must_use]
     pub fn has(&self, id: TopicPartition) -> bool {
@@ -356,6 +412,12 @@ impl Store {
         &self.journal
     }
 
+    /// The number of this start.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.settings.chain.generation
+    }
+
     /// What the store did so far.
     #[must_use]
     pub fn counters(&self) -> StoreCounters {
@@ -432,6 +494,18 @@ impl Store {
         if let Some(watched) = &*self.watched.borrow() {
             for (watcher, bytes) in told {
                 watched(watcher, bytes);
+            }
+        }
+    }
+}
+
+impl State {
+    /// Notes that a partition has nothing undrained in `file` any more.
+    fn clean(&mut self, file: FileNumber, slot: Slot) {
+        if let Some(slots) = self.dirty.get_mut(&file) {
+            slots.remove(&slot);
+            if slots.is_empty() {
+                self.dirty.remove(&file);
             }
         }
     }

@@ -24,6 +24,9 @@ use crate::types::{TopicId, TopicPartition};
 /// Name of the file that says which topic a partition's directory belongs to, as in Kafka.
 pub const PARTITION_METADATA: &str = "partition.metadata";
 
+/// A file of one block in the data and the journal directory, there to be read.
+pub const PROBE: &str = ".probe";
+
 /// Directory of the metadata log.
 pub const METADATA_DIRECTORY: &str = "__cluster_metadata-0";
 
@@ -87,6 +90,12 @@ pub struct Directories {
 }
 
 impl Directories {
+    /// Files with some bytes, one on each disk: see `GlommioStorage::probe`.
+    #[must_use]
+    pub fn probes(&self) -> Vec<PathBuf> {
+        vec![self.data.join(PROBE), self.journal.join(PROBE)]
+    }
+
     /// The metadata log.
     #[must_use]
     pub fn metadata_log(&self) -> PathBuf {
@@ -271,7 +280,9 @@ pub fn partition_metadata(topic: TopicId) -> String {
     format!("version: 0\ntopic_id: {}\n", kafka_uuid(topic))
 }
 
-fn kafka_uuid(topic: TopicId) -> String {
+/// An id in Kafka's text form: unpadded URL-safe base 64.
+#[must_use]
+pub fn kafka_uuid(topic: TopicId) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::with_capacity(22);
     let number = u128::from_be_bytes(topic.0.into_bytes());

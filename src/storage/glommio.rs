@@ -5,6 +5,7 @@
 //! helper thread: it is rare, and never on the path of an acknowledgement.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,21 @@ const LOCK_TRIES: u32 = 250;
 /// The real disk, from a glommio executor.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GlommioStorage;
+
+impl GlommioStorage {
+    /// Has glommio find out what the disks of `files` can do. It does so with the first file it opens on
+    /// a disk, by a polled read; on an empty file that read succeeds without reaching the disk, and
+    /// every later read would fail. To be called first on every executor, with files that have bytes.
+    ///
+    /// # Errors
+    /// Whatever the disk reports.
+    pub async fn probe(files: &[PathBuf]) -> io::Result<()> {
+        for file in files {
+            OpenOptions::new().read(true).dma_open(file).await?.close().await?;
+        }
+        Ok(())
+    }
+}
 
 /// Twice counted: the engine shares the outer count, glommio the inner one while it writes.
 struct DmaMemory(Rc<DmaBuffer>);
@@ -59,7 +75,14 @@ impl Memory for ReadMemory {
 }
 
 struct GlommioFile {
-    file: Rc<DmaFile>,
+    /// Empty once closed.
+    file: RefCell<Option<Rc<DmaFile>>>,
+}
+
+impl GlommioFile {
+    fn get(&self) -> io::Result<Rc<DmaFile>> {
+        self.file.borrow().clone().ok_or_else(|| io::Error::other("the file is closed"))
+    }
 }
 
 /// A buffer whose memory came from another adapter cannot be written without a copy; it is copied.
@@ -78,8 +101,9 @@ impl File for GlommioFile {
     fn write(&self, buffer: super::Buffer, position: u64) -> Io<()> {
         debug_assert_eq!(position % BLOCK as u64, 0);
         debug_assert_eq!(buffer.len() % BLOCK, 0);
-        let file = Rc::clone(&self.file);
+        let file = self.get();
         Box::pin(async move {
+            let file = file?;
             let len = buffer.len();
             let written = file.write_rc_at(dma_source(&buffer), position).await?;
             if written == len {
@@ -94,21 +118,26 @@ impl File for GlommioFile {
     }
 
     fn read(&self, position: u64, len: usize) -> Io<super::Buffer> {
-        let file = Rc::clone(&self.file);
+        let file = self.get();
         Box::pin(async move {
+            let file = file?;
             let result = file.read_at_aligned(position, len).await?;
             Ok(super::Buffer(Rc::new(ReadMemory(result))))
         })
     }
 
     fn flush(&self) -> Io<()> {
-        let file = Rc::clone(&self.file);
-        Box::pin(async move { Ok(file.fdatasync().await?) })
+        let file = self.get();
+        Box::pin(async move {
+            let file = file?;
+            Ok(file.fdatasync().await?)
+        })
     }
 
     fn reserve(&self, size: u64) -> Io<()> {
-        let file = Rc::clone(&self.file);
+        let file = self.get();
         Box::pin(async move {
+            let file = file?;
             if file.file_size().await? < size {
                 file.pre_allocate(size, false).await?;
             }
@@ -117,19 +146,28 @@ impl File for GlommioFile {
     }
 
     fn truncate(&self, size: u64) -> Io<()> {
-        let file = Rc::clone(&self.file);
-        Box::pin(async move { Ok(file.truncate(size).await?) })
+        let file = self.get();
+        Box::pin(async move {
+            let file = file?;
+            Ok(file.truncate(size).await?)
+        })
     }
 
     fn size(&self) -> Io<u64> {
-        let file = Rc::clone(&self.file);
-        Box::pin(async move { Ok(file.file_size().await?) })
+        let file = self.get();
+        Box::pin(async move {
+            let file = file?;
+            Ok(file.file_size().await?)
+        })
     }
 
     fn close(&self) -> Io<()> {
-        let file = Rc::clone(&self.file);
+        let file = self.file.borrow_mut().take();
         Box::pin(async move {
-            file.close_rc().await?;
+            if let Some(file) = file {
+                // With an operation under way, its end closes the file.
+                file.close_rc().await?;
+            }
             Ok(())
         })
     }
@@ -172,7 +210,7 @@ impl Storage for GlommioStorage {
             if mode != Open::Read {
                 lock(&file, &path).await?;
             }
-            Ok(Rc::new(GlommioFile { file: Rc::new(file) }) as Rc<dyn File>)
+            Ok(Rc::new(GlommioFile { file: RefCell::new(Some(Rc::new(file))) }) as Rc<dyn File>)
         })
     }
 

@@ -1,0 +1,408 @@
+//! Composition: from a checked configuration to running shards, and back to a clean stop.
+//!
+//! The calling thread recovers the data directory (on an executor of its own, on the first core), starts
+//! one pinned executor per core, and then only watches: signals, failures, and shards that stand still.
+
+mod directory;
+mod service;
+mod shard_main;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use glommio::{LocalExecutorBuilder, Placement};
+
+use self::directory::DataDirectory;
+use self::shard_main::{ShardEvent, ShardSeed};
+use crate::config::Config;
+use crate::limits::{EXECUTOR_MEMORY_EXTRA, MEMLOCK_BYTES, PREEMPT_TIMER};
+use crate::log::Recovered;
+use crate::metadata::Metadata;
+use crate::net;
+use crate::partition::recovery::{self, Directories, RecoveryError};
+use crate::shard::{Broker, mailbox, owner};
+use crate::storage::Storage;
+use crate::storage::glommio::GlommioStorage;
+use crate::time::{Clock, Monotonic};
+use crate::types::{Durability, TopicPartition};
+
+/// How often the watching thread looks.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A shard whose loop has not turned for so long is nudged, and reported.
+const STALL: Duration = Duration::from_millis(500);
+
+/// Why the broker cannot run, or had to end.
+#[derive(Debug)]
+pub enum ServerError {
+    /// The data directory cannot be used; a matter of configuration (exit 78).
+    Directory(String),
+    /// The listener cannot be opened; a matter of configuration (exit 78).
+    Listen(String),
+    /// Anything else (exit 1).
+    Runtime(String),
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerError::Directory(why) | ServerError::Listen(why) | ServerError::Runtime(why) => {
+                f.write_str(why)
+            }
+        }
+    }
+}
+
+impl ServerError {
+    /// Whether another configuration is the remedy.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            ServerError::Directory(_) | ServerError::Listen(_) => true,
+            ServerError::Runtime(_) => false,
+        }
+    }
+}
+
+/// What all shards and the watching thread share: flags and counts, never state.
+struct Shared {
+    stop: AtomicBool,
+    /// Shards that have closed their connections.
+    quiet: AtomicUsize,
+    /// Shards that have written their checkpoint.
+    stored: AtomicUsize,
+    /// Shards that could not.
+    failed: AtomicUsize,
+    turns: Vec<AtomicU64>,
+}
+
+/// Runs the broker until it is told to stop by SIGTERM or SIGINT; a second signal ends the process at
+/// once. `announce` gets the lines a person should see.
+///
+/// # Errors
+/// See [`ServerError`].
+pub fn run(config: Config, mut announce: impl FnMut(&str)) -> Result<(), ServerError> {
+    let started = Clock::monotonic();
+    let stop_signal = signals()?;
+    let directory = DataDirectory::open(&config).map_err(ServerError::Directory)?;
+    limit_memlock();
+    let listener = net::bind(&config.listener.host, config.listener.port).map_err(|error| {
+        ServerError::Listen(format!(
+            "cannot listen on {}:{}: {error}; choose another address with --listen, or stop what \
+             uses this one",
+            config.listener.host, config.listener.port
+        ))
+    })?;
+    let address = listener.local_addr().map_err(runtime)?;
+    let directories = Directories {
+        data: config.log_dir.clone(),
+        journal: config.journal_dir.clone().unwrap_or_else(|| config.log_dir.join("journal")),
+    };
+    directory::write_probes(&directories).map_err(ServerError::Directory)?;
+    let recovered = recover(&config, &directories)?;
+    let cores = cores(&config)?;
+    let start = recovered.metadata.last_start().clone();
+    let broker = Broker {
+        cluster_id: directory.cluster_id().to_owned(),
+        advertised_host: config.advertised_listener.host.clone(),
+        advertised_port: match config.advertised_listener.port {
+            0 => address.port(),
+            port => port,
+        },
+        leader_epoch: start.incarnation,
+        config: config.clone(),
+    };
+    let shared = Arc::new(Shared {
+        stop: AtomicBool::new(false),
+        quiet: AtomicUsize::new(0),
+        stored: AtomicUsize::new(0),
+        failed: AtomicUsize::new(0),
+        turns: (0..cores).map(|_| AtomicU64::new(0)).collect(),
+    });
+    let mut logs = split(recovered.logs, cores);
+    let loads: Vec<net::Load> = (0..cores).map(|_| net::Load::default()).collect();
+    let (events, watching) = mpsc::channel();
+    let mut nudges = Vec::new();
+    let mut threads = Vec::new();
+    let mut listener = Some(listener);
+    for (index, endpoints) in (0..cores).zip(mailbox::mesh(usize::from(cores))) {
+        let nudge = shard_main::nudge().map_err(runtime)?;
+        let seed = ShardSeed {
+            index,
+            shards: cores,
+            broker: broker.clone(),
+            directories: directories.clone(),
+            endpoints,
+            snapshot: recovered.metadata.snapshot(),
+            logs: logs.remove(&index).unwrap_or_default(),
+            listener: listener.take(),
+            loads: loads.clone(),
+            shared: Arc::clone(&shared),
+            nudge: nudge.try_clone().map_err(runtime)?,
+            events: events.clone(),
+        };
+        nudges.push(nudge);
+        let cpu = config.cores.get(usize::from(index)).copied().unwrap_or(0);
+        let thread = LocalExecutorBuilder::new(Placement::Fixed(cpu))
+            .name(&format!("shard-{index}"))
+            .preempt_timer(PREEMPT_TIMER)
+            .io_memory(2 * config.journal_ring_bytes + EXECUTOR_MEMORY_EXTRA)
+            .spawn(move || shard_main::run(seed))
+            .map_err(|error| executor_error(&error))?;
+        threads.push(thread);
+    }
+    drop(events);
+    let mut watch = Watch { shared, nudges, turns: Vec::new() };
+    watch.until_ready(&watching, usize::from(cores))?;
+    let took = Clock::monotonic().since(started);
+    for line in banner(&broker, address, recovered.clean, recovered.rounds, took) {
+        announce(&line);
+    }
+    let result = watch.until_stopped(&watching, &stop_signal, usize::from(cores));
+    if result.is_ok() {
+        for thread in threads {
+            thread.join().map_err(|error| ServerError::Runtime(error.to_string()))?;
+        }
+        announce("stopped cleanly");
+    }
+    result
+}
+
+struct RecoveredBroker {
+    metadata: Metadata,
+    logs: BTreeMap<TopicPartition, Recovered>,
+    rounds: u64,
+    clean: bool,
+}
+
+fn runtime(error: impl fmt::Display) -> ServerError {
+    ServerError::Runtime(error.to_string())
+}
+
+fn executor_error(error: &impl fmt::Display) -> ServerError {
+    ServerError::Runtime(format!(
+        "an executor cannot start: {error}; run `millstream doctor`, which names what this machine \
+         lacks for io_uring"
+    ))
+}
+
+fn cores(config: &Config) -> Result<u16, ServerError> {
+    u16::try_from(config.cores.len())
+        .map_err(|_| ServerError::Runtime("more cores than 65535".to_owned()))
+}
+
+/// Replays metadata, checkpoints and journals on an executor of its own on the first core.
+fn recover(config: &Config, directories: &Directories) -> Result<RecoveredBroker, ServerError> {
+    let cpu = config.cores.first().copied().unwrap_or(0);
+    let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .preempt_timer(PREEMPT_TIMER)
+        .io_memory(16 * 1024 * 1024)
+        .make()
+        .map_err(|error| executor_error(&error))?;
+    let cores = cores(config)?;
+    let salt: u32 = rand::random();
+    let recovered = executor.run(async {
+        GlommioStorage::probe(&directories.probes()).await?;
+        let storage: Rc<dyn Storage> = Rc::new(GlommioStorage);
+        let recovery = recovery::recover(Rc::clone(&storage), directories, cores, salt).await?;
+        let removed = recovery::remove_orphans(
+            &*storage,
+            &directories.data,
+            &recovery.metadata,
+            &recovery.logs,
+        )
+        .await?;
+        if removed > 0 {
+            tracing::info!(directories = removed, "removed what deleted topics had left");
+        }
+        recovery.metadata_log.close().await?;
+        Ok::<_, RecoveryError>(RecoveredBroker {
+            metadata: recovery.metadata,
+            logs: recovery.logs,
+            rounds: recovery.rounds,
+            clean: recovery.clean,
+        })
+    });
+    recovered.map_err(|error| match error {
+        RecoveryError::Disk(error) => ServerError::Directory(format!(
+            "{} cannot be used: {error}",
+            directories.data.display()
+        )),
+        RecoveryError::Damaged(why) => ServerError::Runtime(why),
+    })
+}
+
+fn split(
+    logs: BTreeMap<TopicPartition, Recovered>,
+    shards: u16,
+) -> BTreeMap<u16, BTreeMap<TopicPartition, Recovered>> {
+    let mut split: BTreeMap<u16, BTreeMap<_, _>> = BTreeMap::new();
+    for (partition, log) in logs {
+        split.entry(owner(partition, shards).0).or_default().insert(partition, log);
+    }
+    split
+}
+
+/// glommio registers its buffers with the kernel if the limit allows, which touches all of them: half a
+/// second for 512 MiB at the start, and no gain was measured. A low limit makes it leave that.
+fn limit_memlock() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Memlock);
+    if limit.current.is_none_or(|now| now > MEMLOCK_BYTES) {
+        let lower = Rlimit { current: Some(MEMLOCK_BYTES), maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Memlock, lower) {
+            tracing::debug!(%error, "the memlock limit stays as it is");
+        }
+    }
+}
+
+/// The first SIGTERM or SIGINT sets the flag; the next ends the process.
+fn signals() -> Result<Arc<AtomicBool>, ServerError> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let told = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&told))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&told)))
+            .map_err(runtime)?;
+    }
+    Ok(told)
+}
+
+fn banner(
+    broker: &Broker,
+    address: std::net::SocketAddr,
+    clean: bool,
+    rounds: u64,
+    took: Duration,
+) -> Vec<String> {
+    let config = &broker.config;
+    let all = match config.acks_all_durability {
+        Durability::Flushed => "flushed to the disk: survives power loss",
+        Durability::Written | Durability::Received => {
+            "written to the journal: survives kill -9, not power loss (acks.all.durability=written)"
+        }
+    };
+    let mut lines = vec![
+        format!(
+            "millstream {} listening on {address} (node {}, cluster {}, cores {:?}, data {})",
+            env!("CARGO_PKG_VERSION"),
+            config.node_id,
+            broker.cluster_id,
+            config.cores,
+            config.log_dir.display()
+        ),
+        format!("acks=all  {all}"),
+        "acks=1    written to the journal: survives kill -9 of the broker".to_owned(),
+        "acks=0    received: nothing promised".to_owned(),
+        format!(
+            "try       echo hello | kcat -b {}:{} -P -t first && kcat -b {0}:{1} -C -t first -e",
+            broker.advertised_host, broker.advertised_port
+        ),
+    ];
+    if !clean {
+        lines.insert(
+            1,
+            format!(
+                "recovered from an unclean stop: {rounds} journal rounds replayed, leader epoch {}",
+                broker.leader_epoch
+            ),
+        );
+    }
+    lines.push(format!("ready     in {} ms", took.as_millis()));
+    lines
+}
+
+/// The watching thread's view of the shards.
+struct Watch {
+    shared: Arc<Shared>,
+    nudges: Vec<OwnedFd>,
+    turns: Vec<(u64, Monotonic)>,
+}
+
+impl Watch {
+    fn until_ready(
+        &mut self,
+        events: &mpsc::Receiver<ShardEvent>,
+        shards: usize,
+    ) -> Result<(), ServerError> {
+        let mut ready = 0;
+        while ready < shards {
+            match events.recv_timeout(WATCH_INTERVAL) {
+                Ok(ShardEvent::Ready) => ready += 1,
+                Ok(ShardEvent::Failed(why)) => return Err(ServerError::Runtime(why)),
+                Ok(ShardEvent::Stopped) | Err(RecvTimeoutError::Disconnected) => {
+                    return Err(ServerError::Runtime("a shard ended at its start".to_owned()));
+                }
+                Err(RecvTimeoutError::Timeout) => self.look_for_stalls(),
+            }
+        }
+        Ok(())
+    }
+
+    fn until_stopped(
+        &mut self,
+        events: &mpsc::Receiver<ShardEvent>,
+        stop_signal: &AtomicBool,
+        shards: usize,
+    ) -> Result<(), ServerError> {
+        let mut stopped = 0;
+        while stopped < shards {
+            if stop_signal.load(Ordering::Relaxed) && !self.shared.stop.swap(true, Ordering::SeqCst)
+            {
+                tracing::info!("stopping: finishing requests, flushing");
+                self.nudge_all();
+            }
+            match events.recv_timeout(WATCH_INTERVAL) {
+                Ok(ShardEvent::Stopped) => stopped += 1,
+                Ok(ShardEvent::Ready) => {}
+                Ok(ShardEvent::Failed(why)) => return Err(ServerError::Runtime(why)),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(ServerError::Runtime("a shard ended by itself".to_owned()));
+                }
+                Err(RecvTimeoutError::Timeout) => self.look_for_stalls(),
+            }
+        }
+        Ok(())
+    }
+
+    fn nudge_all(&self) {
+        for nudge in &self.nudges {
+            shard_main::send_nudge(nudge);
+        }
+    }
+
+    /// The runtime can lose a wake-up when its timer fires while the thread is descheduled; the tickers
+    /// bound that, and this bounds the loss of both tickers.
+    fn look_for_stalls(&mut self) {
+        let now = Clock::monotonic();
+        for (index, turns) in self.shared.turns.iter().enumerate() {
+            let turns = turns.load(Ordering::Relaxed);
+            match self.turns.get_mut(index) {
+                None => self.turns.push((turns, now)),
+                Some((seen, at)) if *seen != turns => (*seen, *at) = (turns, now),
+                Some((_, at)) => {
+                    if now.since(*at) >= STALL {
+                        *at = now;
+                        tracing::warn!(shard = index, "a shard stands still; nudging it");
+                        if let Some(nudge) = self.nudges.get(index) {
+                            shard_main::send_nudge(nudge);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl From<io::Error> for ServerError {
+    fn from(error: io::Error) -> ServerError {
+        ServerError::Runtime(error.to_string())
+    }
+}
