@@ -231,6 +231,13 @@ fn run(cli: Cli) -> Result<(), Failure> {
 
 #[cfg(feature = "runtime")]
 fn serve(config: Config) -> Result<(), Failure> {
+    // A shard that panicked would leave its partitions unserved and its clients waiting: stop instead,
+    // and let a restart recover.
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        std::process::abort();
+    }));
     let announce = |line: &str| {
         // A broker serves whether or not somebody reads its banner.
         let _ = writeln!(io::stdout().lock(), "{line}");

@@ -250,16 +250,25 @@ fn split(
     split
 }
 
-/// glommio registers its buffers with the kernel if the limit allows, which touches all of them: half a
-/// second for 512 MiB at the start, and no gain was measured. A low limit makes it leave that.
+/// Keeps glommio from registering its buffers with the kernel, which would touch all of them: seconds
+/// for 1 GiB at the start, and no gain was measured. It leaves that when memory cannot be locked, so the
+/// broker gives up the limit and (as root) the capability that passes over it.
 fn limit_memlock() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
     let limit = getrlimit(Resource::Memlock);
     if limit.current.is_none_or(|now| now > MEMLOCK_BYTES) {
         let lower = Rlimit { current: Some(MEMLOCK_BYTES), maximum: limit.maximum };
         if let Err(error) = setrlimit(Resource::Memlock, lower) {
             tracing::debug!(%error, "the memlock limit stays as it is");
         }
+    }
+    let dropped = capabilities(None).and_then(|mut sets| {
+        sets.effective.remove(CapabilitySet::IPC_LOCK);
+        set_capabilities(None, sets)
+    });
+    if let Err(error) = dropped {
+        tracing::debug!(%error, "the capability to lock memory stays");
     }
 }
 

@@ -152,6 +152,7 @@ impl Router {
         let line = Rc::clone(line);
         // Runs after whatever else is ready in this turn: its messages share the batch.
         glommio::spawn_local(async move {
+            futures_lite::future::yield_now().await;
             loop {
                 let batch = std::mem::take(&mut *line.outbox.borrow_mut());
                 if batch.is_empty() || line.sender.send(batch).await.is_err() {

@@ -257,6 +257,13 @@ impl Storage for GlommioStorage {
     }
 
     fn spawn(&self, job: Job) {
-        glommio::spawn_local(job).detach();
+        glommio::spawn_local(async move {
+            // glommio runs a new task at once, inside this call. The engine counts on its jobs to run
+            // later: after the caller has let go of what it borrows, and after whatever else this turn
+            // still has to do.
+            futures_lite::future::yield_now().await;
+            job.await;
+        })
+        .detach();
     }
 }
