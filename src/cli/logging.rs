@@ -31,7 +31,7 @@ pub(crate) fn start(config: &Config) -> Logging {
         .finish(io::stderr());
     let dropped = writer.error_counter();
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&config.log_level))
+        .with_env_filter(EnvFilter::new(format!("{},glommio=error", config.log_level)))
         .with_writer(writer)
         .with_timer(UtcMillis)
         .with_ansi(false);
