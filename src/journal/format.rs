@@ -197,7 +197,7 @@ pub fn read_header(bytes: &[u8]) -> Result<RoundHeader, RoundError> {
         .ok_or(RoundError::BadLengths)?;
     if entry_count > ROUND_ENTRIES_MAX
         || round_len == 0
-        || round_len % BLOCK != 0
+        || !round_len.is_multiple_of(BLOCK)
         || directory_end > round_len
     {
         return Err(RoundError::BadLengths);

@@ -177,7 +177,6 @@ impl Journal {
     }
 
     /// Waits until the round `sequence` has reached `class`.
-    #[must_use]
     pub fn reach(self: &Rc<Journal>, sequence: u64, class: Durability) -> Reach {
         match class {
             Durability::Received => self.written.reach(0),

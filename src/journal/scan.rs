@@ -281,10 +281,11 @@ impl Window {
         if have < wanted {
             self.start = position;
             let mut buffer = file.read(position, align_up(wanted.max(WINDOW))).await?;
-            if let Ok(header) = read_header(buffer.bytes()) {
-                if header.round_len > buffer.len() && buffer.len() >= WINDOW {
-                    buffer = file.read(position, header.round_len).await?;
-                }
+            if let Ok(header) = read_header(buffer.bytes())
+                && header.round_len > buffer.len()
+                && buffer.len() >= WINDOW
+            {
+                buffer = file.read(position, header.round_len).await?;
             }
             self.buffer = Some(buffer);
         }

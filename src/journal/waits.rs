@@ -74,7 +74,6 @@ impl Waits {
     }
 
     /// Waits until `target` is reached.
-    #[must_use]
     pub fn reach(&self, target: u64) -> Reach {
         Reach { waits: self.clone(), target, key: None }
     }

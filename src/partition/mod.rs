@@ -359,7 +359,6 @@ impl Store {
     }
 
     /// Waits until an append has reached its class.
-    #[must_use]
     pub fn reach(&self, sequence: u64, class: Durability) -> Reach {
         self.journal.reach(sequence, class)
     }

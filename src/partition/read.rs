@@ -325,10 +325,10 @@ impl Store {
         }
         index.complete();
         self.with(id, |p| {
-            if let Some(segment) = p.log.segment_mut(base) {
-                if !segment.index.is_complete() {
-                    segment.index = index;
-                }
+            if let Some(segment) = p.log.segment_mut(base)
+                && !segment.index.is_complete()
+            {
+                segment.index = index;
             }
         });
         Ok(())
@@ -396,14 +396,14 @@ impl Partition {
 
     fn plan_cold(&mut self, offset: Offset) -> Option<Cold> {
         let log: &Log = &self.log;
-        if let Some(extent) = log.extents_from(offset).and_then(|mut e| e.next()) {
-            if let Source::Journal { path, position } = &extent.source {
-                return Some(Cold::Journal {
-                    path: Rc::clone(path),
-                    position: *position,
-                    len: extent.len,
-                });
-            }
+        if let Some(extent) = log.extents_from(offset).and_then(|mut e| e.next())
+            && let Source::Journal { path, position } = &extent.source
+        {
+            return Some(Cold::Journal {
+                path: Rc::clone(path),
+                position: *position,
+                len: extent.len,
+            });
         }
         let segment = log.segment_of(offset)?;
         if !segment.index.is_complete() {

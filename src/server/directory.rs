@@ -96,13 +96,13 @@ fn read_or_write_meta(directory: &Path, node_id: i32) -> Result<String, String> 
              wrote it"
         ));
     }
-    if let Some(stored) = value("node.id").and_then(|v| v.parse::<i32>().ok()) {
-        if stored != node_id {
-            return Err(format!(
-                "it belongs to node.id {stored}, the configuration says {node_id}: set \
+    if let Some(stored) = value("node.id").and_then(|v| v.parse::<i32>().ok())
+        && stored != node_id
+    {
+        return Err(format!(
+            "it belongs to node.id {stored}, the configuration says {node_id}: set \
                  node.id={stored}, or choose another directory with --data-dir"
-            ));
-        }
+        ));
     }
     value("cluster.id").map(str::to_owned).ok_or(format!("{META} has no cluster.id"))
 }

@@ -112,7 +112,6 @@ impl Router {
     }
 
     /// Asks another shard. The future may be awaited later; the question is on its way at once.
-    #[must_use]
     pub fn call(&self, to: ShardId, body: Call) -> ReplyWait {
         let id = self.waiting.borrow_mut().insert(Waiting::default());
         self.send(to, ShardMessage::Call { from: self.me, id, body });

@@ -43,7 +43,6 @@ pub fn shard_of(watch: WatchId) -> ShardId {
 
 impl Parked {
     /// Parks a fetch of shard `me` until `missing` more bytes have come or `deadline` is over.
-    #[must_use]
     pub fn park(&self, me: ShardId, missing: usize, deadline: Monotonic) -> Park {
         let mut state = self.state.borrow_mut();
         state.next += 1;

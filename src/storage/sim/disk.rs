@@ -191,11 +191,11 @@ impl Disk {
 
     pub(super) fn reserve(&mut self, inode: InodeId, size: u64) {
         let now = self.tick();
-        if let (Some(inode), Ok(size)) = (self.inodes.get_mut(&inode), usize::try_from(size)) {
-            if inode.bytes.len() < size {
-                inode.bytes.resize(size, 0);
-                inode.sizes.push((now, size));
-            }
+        if let (Some(inode), Ok(size)) = (self.inodes.get_mut(&inode), usize::try_from(size))
+            && inode.bytes.len() < size
+        {
+            inode.bytes.resize(size, 0);
+            inode.sizes.push((now, size));
         }
     }
 
@@ -314,10 +314,10 @@ impl Disk {
     pub(super) fn list(&self, path: &Path) -> Vec<String> {
         let mut names = BTreeSet::new();
         for entry in self.names.keys().chain(self.directories.iter()) {
-            if let Ok(rest) = entry.strip_prefix(path) {
-                if let Some(first) = rest.components().next() {
-                    names.insert(first.as_os_str().to_string_lossy().into_owned());
-                }
+            if let Ok(rest) = entry.strip_prefix(path)
+                && let Some(first) = rest.components().next()
+            {
+                names.insert(first.as_os_str().to_string_lossy().into_owned());
             }
         }
         names.into_iter().collect()
