@@ -119,6 +119,9 @@ async fn boot(sim: SimStorage, cores: u16, salt: u32, small: bool) -> Result<Bro
                 chain: Chain { generation: start.generation, core },
                 incarnation: LeaderEpoch(start.incarnation),
                 drain_bytes: 32 * 1024,
+                // Small, so that a drain takes several writes and several steps.
+                drain_write_bytes: 4096,
+                drain_step_bytes: 16 * 1024,
                 index_interval_bytes: 256,
                 open_files_max: 3,
             },

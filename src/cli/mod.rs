@@ -253,7 +253,7 @@ fn serve(config: Config) -> Result<(), Failure> {
 
 #[cfg(not(feature = "runtime"))]
 fn serve(_config: Config) -> Result<(), Failure> {
-    Err(Failure::Runtime("this build has no runtime; build with the default features".to_owned()))
+    Err(Failure::Unusable("this build has no runtime; build with the default features".to_owned()))
 }
 
 /// Help and version as clap words them; anything else as one line.

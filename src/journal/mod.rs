@@ -389,7 +389,7 @@ impl Journal {
         state.next_sequence += 1;
         state.last_checksum = encoded.checksum;
         state.live_bytes += round.buffer.len();
-        state.ring_bytes += round.memory_bytes();
+        state.ring_bytes += round.buffer.len();
         state.ring.push_back(Rc::clone(&round));
         state.in_flight.push_back(InFlight { round: Rc::clone(&round), done: false });
         Ok(round)
@@ -510,7 +510,7 @@ impl Journal {
                     Some(front) if over && front.file < live => {
                         let round = state.ring.pop_front();
                         if let Some(round) = &round {
-                            state.ring_bytes -= round.memory_bytes();
+                            state.ring_bytes -= round.buffer.len();
                         }
                         round
                     }

@@ -64,14 +64,6 @@ pub struct Round {
     pub placed: Vec<Placed>,
 }
 
-impl Round {
-    /// What the buffer takes from the arena, which hands out powers of two.
-    #[must_use]
-    pub fn memory_bytes(&self) -> usize {
-        self.buffer.len().next_power_of_two()
-    }
-}
-
 pub(super) struct Encoded {
     pub(super) buffer: Buffer,
     pub(super) checksum: u32,

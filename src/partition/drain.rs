@@ -20,9 +20,7 @@ use crate::journal::checkpoint;
 use crate::journal::files::FileNumber;
 use crate::journal::format::EntryKind;
 use crate::journal::{Append, Fenced, Slot};
-use crate::limits::{
-    BLOCK, DRAIN_STEP_BYTES, DRAIN_WRITE_BYTES, DRAINS_AT_ONCE, RESERVE_STEP_MAX, RESERVE_STEP_MIN,
-};
+use crate::limits::{BLOCK, DRAINS_AT_ONCE, RESERVE_STEP_MAX, RESERVE_STEP_MIN};
 use crate::log::index::relative;
 use crate::log::segment::path as segment_path;
 use crate::log::{DrainPlan, Head, Place, Source};
@@ -214,7 +212,7 @@ impl Store {
         let written = self.journal.written();
         let planned = self
             .with(id, |p| {
-                let plan = p.log.plan_drain(written, DRAIN_STEP_BYTES)?;
+                let plan = p.log.plan_drain(written, self.settings.drain_step_bytes)?;
                 let complete =
                     p.log.segment_of(plan.from.segment).is_some_and(|s| s.index.is_complete());
                 Some((plan, p.directory.clone(), complete))
@@ -402,7 +400,7 @@ impl Store {
         end: u64,
         pieces: &[Piece],
     ) -> io::Result<(crate::storage::Io<()>, u64)> {
-        let len = usize_of(end - at)?.min(DRAIN_WRITE_BYTES);
+        let len = usize_of(end - at)?.min(self.settings.drain_write_bytes);
         let mut buffer = self.storage.allocate(len);
         copy_range(pieces, at, buffer.bytes_mut())?;
         Ok((file.write(buffer.freeze(), at), at + len as u64))
@@ -495,15 +493,15 @@ impl Store {
 fn copy_range(pieces: &[Piece], at: u64, out: &mut [u8]) -> io::Result<()> {
     let mut filled = 0;
     for piece in pieces {
+        if filled == out.len() {
+            break;
+        }
         let here = at + filled as u64;
         if piece.range.end <= here {
             continue;
         }
         if piece.range.start > here {
             return Err(short(here));
-        }
-        if filled == out.len() {
-            break;
         }
         let skip = usize_of(here - piece.range.start)?;
         let have = usize_of(piece.range.end - here)?;

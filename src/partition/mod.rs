@@ -46,6 +46,10 @@ pub struct StoreSettings {
     pub incarnation: LeaderEpoch,
     /// Live journal bytes at which a drain pass starts.
     pub drain_bytes: usize,
+    /// Written at once to a segment by a drain.
+    pub drain_write_bytes: usize,
+    /// Bytes of one partition that a drain takes before it flushes the segment.
+    pub drain_step_bytes: u64,
     /// `log.index.interval.bytes`.
     pub index_interval_bytes: u64,
     /// Descriptors kept open for reads.

@@ -22,7 +22,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use self::directory::DataDirectory;
 use self::shard_main::{ShardEvent, ShardSeed};
 use crate::config::Config;
-use crate::limits::{EXECUTOR_MEMORY_EXTRA, MEMLOCK_BYTES, PREEMPT_TIMER};
+use crate::limits::{EXECUTOR_MEMORY, PREEMPT_TIMER};
 use crate::log::Recovered;
 use crate::metadata::Metadata;
 use crate::net;
@@ -92,7 +92,6 @@ pub fn run(config: Config, mut announce: impl FnMut(&str)) -> Result<(), ServerE
     let started = Clock::monotonic();
     let stop_signal = signals()?;
     let directory = DataDirectory::open(&config).map_err(ServerError::Directory)?;
-    limit_memlock();
     let listener = net::bind(&config.listener.host, config.listener.port).map_err(|error| {
         ServerError::Listen(format!(
             "cannot listen on {}:{}: {error}; choose another address with --listen, or stop what \
@@ -153,7 +152,7 @@ pub fn run(config: Config, mut announce: impl FnMut(&str)) -> Result<(), ServerE
         let thread = LocalExecutorBuilder::new(Placement::Fixed(cpu))
             .name(&format!("shard-{index}"))
             .preempt_timer(PREEMPT_TIMER)
-            .io_memory(2 * config.journal_ring_bytes + EXECUTOR_MEMORY_EXTRA)
+            .io_memory(EXECUTOR_MEMORY)
             .spawn(move || shard_main::run(seed))
             .map_err(|error| executor_error(&error))?;
         threads.push(thread);
@@ -203,7 +202,7 @@ fn recover(config: &Config, directories: &Directories) -> Result<RecoveredBroker
     let cpu = config.cores.first().copied().unwrap_or(0);
     let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .preempt_timer(PREEMPT_TIMER)
-        .io_memory(16 * 1024 * 1024)
+        .io_memory(EXECUTOR_MEMORY)
         .make()
         .map_err(|error| executor_error(&error))?;
     let cores = cores(config)?;
@@ -248,28 +247,6 @@ fn split(
         split.entry(owner(partition, shards).0).or_default().insert(partition, log);
     }
     split
-}
-
-/// Keeps glommio from registering its buffers with the kernel, which would touch all of them: seconds
-/// for 1 GiB at the start, and no gain was measured. It leaves that when memory cannot be locked, so the
-/// broker gives up the limit and (as root) the capability that passes over it.
-fn limit_memlock() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-    let limit = getrlimit(Resource::Memlock);
-    if limit.current.is_none_or(|now| now > MEMLOCK_BYTES) {
-        let lower = Rlimit { current: Some(MEMLOCK_BYTES), maximum: limit.maximum };
-        if let Err(error) = setrlimit(Resource::Memlock, lower) {
-            tracing::debug!(%error, "the memlock limit stays as it is");
-        }
-    }
-    let dropped = capabilities(None).and_then(|mut sets| {
-        sets.effective.remove(CapabilitySet::IPC_LOCK);
-        set_capabilities(None, sets)
-    });
-    if let Err(error) = dropped {
-        tracing::debug!(%error, "the capability to lock memory stays");
-    }
 }
 
 /// The first SIGTERM or SIGINT sets the flag; the next ends the process.

@@ -17,8 +17,8 @@ use super::service::BrokerService;
 use crate::journal::format::Chain;
 use crate::journal::{Journal, JournalSettings};
 use crate::limits::{
-    FENCED_GRACE, JOURNAL_FIRST_FILE_BYTES, OPEN_FILES_PER_SHARD, REPLY_BYTES_MAX, STOP_GRACE,
-    TICK, TICK_SECOND,
+    DRAIN_STEP_BYTES, DRAIN_WRITE_BYTES, FENCED_GRACE, JOURNAL_FIRST_FILE_BYTES,
+    OPEN_FILES_PER_SHARD, REPLY_BYTES_MAX, STOP_GRACE, TICK, TICK_SECOND,
 };
 use crate::log::Recovered;
 use crate::metadata::{Metadata, MetadataRecord};
@@ -187,6 +187,8 @@ async fn open_store(
             chain,
             incarnation: LeaderEpoch(start.incarnation),
             drain_bytes: ring_bytes / 3,
+            drain_write_bytes: DRAIN_WRITE_BYTES,
+            drain_step_bytes: DRAIN_STEP_BYTES,
             index_interval_bytes: u64::from(config.log_index_interval_bytes),
             open_files_max: OPEN_FILES_PER_SHARD,
         },
