@@ -80,7 +80,7 @@ impl Store {
                     store.drain_if_needed();
                 }
                 // The first failed drain fences the core: simpler than rule 10's second chance, and as
-                // safe (docs/decisions/0005).
+                // safe (docs/decisions/0005-the-first-failed-drain-fences.md).
                 Err(error) => store.journal.fence(&error),
             }
         }));
