@@ -56,6 +56,9 @@ struct Model {
     watermark: BTreeMap<TopicPartition, Offset>,
     acked: u64,
     served_batches: u64,
+    /// The topic that must be there; `None` while one is being deleted or made.
+    topic: Option<TopicId>,
+    topics_made: u128,
 }
 
 struct Broker {
@@ -63,36 +66,60 @@ struct Broker {
     recovery: Rc<RefCell<Recovery>>,
 }
 
-fn topic() -> TopicId {
-    TopicId(Uuid::from_u128(7))
+fn partition(topic: TopicId, index: u64) -> TopicPartition {
+    TopicPartition { topic, partition: index as i32 }
 }
 
-fn partition(index: u64) -> TopicPartition {
-    TopicPartition { topic: topic(), partition: index as i32 }
+/// Makes a new topic, of the same name each time.
+async fn make_topic(recovery: &mut Recovery, model: &RefCell<Model>) -> Result<TopicId, String> {
+    let id = {
+        let mut model = model.borrow_mut();
+        model.topics_made += 1;
+        TopicId(Uuid::from_u128(model.topics_made))
+    };
+    let record = recovery
+        .metadata
+        .create_topic("t", id, PARTITIONS as i32, Vec::new())
+        .map_err(|e| format!("{e:?}"))?;
+    let records = std::slice::from_ref(&record);
+    recovery.metadata_log.append(records).await.map_err(|e| e.to_string())?;
+    recovery.metadata.replay(&record);
+    Ok(id)
+}
+
+fn segment_bytes(index: u64) -> u64 {
+    10_000 + index * 7_000
 }
 
 fn directories() -> Directories {
     Directories { data: PathBuf::from("/data"), journal: PathBuf::from("/data/journal") }
 }
 
-async fn boot(sim: SimStorage, cores: u16, salt: u32, small: bool) -> Result<Broker, String> {
+async fn boot(
+    sim: SimStorage,
+    cores: u16,
+    salt: u32,
+    small: bool,
+    model: Rc<RefCell<Model>>,
+) -> Result<Broker, String> {
     let storage: Rc<dyn Storage> = Rc::new(sim);
     let directories = directories();
     let mut recovery = recovery::recover(Rc::clone(&storage), &directories, cores, salt)
         .await
         .map_err(|e| e.to_string())?;
-    if recovery.metadata.image().by_id(topic()).is_none() {
-        let record = recovery
-            .metadata
-            .create_topic("t", topic(), PARTITIONS as i32, Vec::new())
-            .map_err(|e| format!("{e:?}"))?;
-        recovery
-            .metadata_log
-            .append(std::slice::from_ref(&record))
-            .await
-            .map_err(|e| e.to_string())?;
-        recovery.metadata.replay(&record);
+    recovery::remove_orphans(&*storage, &directories.data, &recovery.metadata, &recovery.logs)
+        .await
+        .map_err(|e| e.to_string())?;
+    let known = recovery.metadata.image().by_name("t").map(|t| t.id);
+    let expected = model.borrow().topic;
+    if expected.is_some() && known != expected {
+        return Err(format!("topic {expected:?} is gone, there is {known:?}"));
     }
+    let topic = match known {
+        Some(topic) => topic,
+        None => make_topic(&mut recovery, &model).await?,
+    };
+    model.borrow_mut().topic = Some(topic);
     let start = recovery.metadata.last_start().clone();
     let mut stores = Vec::new();
     for core in 0..cores {
@@ -130,10 +157,9 @@ async fn boot(sim: SimStorage, cores: u16, salt: u32, small: bool) -> Result<Bro
     }
     let mut logs = std::mem::take(&mut recovery.logs);
     for index in 0..PARTITIONS {
-        let id = partition(index);
+        let id = partition(topic, index);
         let owner = (index % u64::from(cores)) as usize;
-        let segment_bytes = 10_000 + index * 7_000;
-        stores[owner].add(id, "t", segment_bytes, logs.remove(&id));
+        stores[owner].add(id, "t", segment_bytes(index), logs.remove(&id));
     }
     Ok(Broker { stores, recovery: Rc::new(RefCell::new(recovery)) })
 }
@@ -141,6 +167,34 @@ async fn boot(sim: SimStorage, cores: u16, salt: u32, small: bool) -> Result<Bro
 impl Broker {
     fn owner(&self, index: u64) -> &Rc<Store> {
         &self.stores[(index % self.stores.len() as u64) as usize]
+    }
+
+    /// Deletes the topic and makes another of the same name, as the control machine does.
+    fn replace_topic(broker: &Rc<Broker>, sim: &SimStorage, model: &Rc<RefCell<Model>>) {
+        let Some(old) = model.borrow_mut().topic.take() else { return };
+        let (broker, model) = (Rc::clone(broker), Rc::clone(model));
+        sim.spawn(Box::pin(async move {
+            let Ok(mut recovery) = broker.recovery.try_borrow_mut() else {
+                model.borrow_mut().topic = Some(old);
+                return;
+            };
+            let record = MetadataRecord::TopicDeleted { id: old };
+            if recovery.metadata_log.append(std::slice::from_ref(&record)).await.is_err() {
+                return;
+            }
+            recovery.metadata.replay(&record);
+            for index in 0..PARTITIONS {
+                if broker.owner(index).remove(partition(old, index)).await.is_err() {
+                    return;
+                }
+            }
+            let Ok(topic) = make_topic(&mut recovery, &model).await else { return };
+            for index in 0..PARTITIONS {
+                let id = partition(topic, index);
+                broker.owner(index).add(id, "t", segment_bytes(index), None);
+            }
+            model.borrow_mut().topic = Some(topic);
+        }));
     }
 
     /// Once every core has drained what it recovered, the journals of earlier starts go.
@@ -154,9 +208,9 @@ impl Broker {
                     return;
                 }
             }
-            let generation = recovery.borrow().metadata.last_start().generation;
-            let record = MetadataRecord::OldJournalsDropped { generation };
             let Ok(mut taken) = recovery.try_borrow_mut() else { return };
+            let generation = taken.metadata.last_start().generation;
+            let record = MetadataRecord::OldJournalsDropped { generation };
             // The log has one writer at a time here; the borrow is held on purpose.
             let appended = taken.metadata_log.append(&[record]).await;
             drop(taken);
@@ -169,6 +223,8 @@ impl Broker {
 }
 
 fn batch(sim: &SimStorage, id: u64) -> (Vec<u8>, i64) {
+    // Rarely larger than a journal file, or than the whole small ring.
+    let huge = if sim.choose(100) == 0 { sim.choose(110_000) } else { 0 } as usize;
     let records = 1 + sim.choose(4);
     let mut builder = BatchBuilder::new();
     for record in 0..records {
@@ -177,7 +233,7 @@ fn batch(sim: &SimStorage, id: u64) -> (Vec<u8>, i64) {
             _ => sim.choose(400),
         } as usize;
         let mut value = format!("{id}.{record}.").into_bytes();
-        value.resize(value.len() + len, b'x');
+        value.resize(value.len() + len + if record == 0 { huge } else { 0 }, b'x');
         // Now and then a record that looks like a round or a batch of another journal.
         if sim.choose(8) == 0 {
             value.extend_from_slice(b"MSROUND1");
@@ -197,6 +253,7 @@ struct Run {
 impl Run {
     fn append(&mut self, broker: &Broker) {
         let index = self.sim.choose(PARTITIONS);
+        let Some(topic) = self.model.borrow().topic else { return };
         let store = Rc::clone(broker.owner(index));
         if !store.journal().has_room() {
             return;
@@ -209,7 +266,7 @@ impl Run {
             _ => Durability::Received,
         };
         let content = Bytes::copy_from_slice(&bytes[16..]);
-        let id = partition(index);
+        let id = partition(topic, index);
         let Ok(appended) = store.append(id, Bytes::from(bytes), records, class) else { return };
         let sent = Sent {
             base: appended.base_offset,
@@ -235,15 +292,21 @@ impl Run {
 
     fn read(&self, broker: &Broker) {
         let index = self.sim.choose(PARTITIONS);
-        let id = partition(index);
+        let Some(topic) = self.model.borrow().topic else { return };
+        let id = partition(topic, index);
         let store = Rc::clone(broker.owner(index));
         let Some(position) = store.position(id) else { return };
+        let seen = self.model.borrow().watermark.get(&id).copied().unwrap_or_default();
+        assert!(position.high_watermark >= seen, "{id}: the watermark went back from {seen}");
         let offset = Offset(self.sim.choose(position.high_watermark.0 as u64 + 1) as i64);
         let max_bytes = 1 + self.sim.choose(40_000) as usize;
         let model = Rc::clone(&self.model);
         self.sim.spawn(Box::pin(async move {
             let request = ReadRequest { partition: id, offset, max_bytes };
             let read = store.read(&request).await;
+            if matches!(read, Err(ReadError::UnknownPartition)) && !store.has(id) {
+                return;
+            }
             let mut model = model.borrow_mut();
             if let Err(error) = take_served(&mut model, id, offset, read) {
                 // A fenced core may fail to read; everything else is a defect.
@@ -307,8 +370,9 @@ fn take_served(
 
 /// Reads everything and checks every promise.
 async fn check(broker: Rc<Broker>, model: Rc<RefCell<Model>>, crash: Option<Crash>) {
+    let Some(topic) = model.borrow().topic else { panic!("no topic after a start") };
     for index in 0..PARTITIONS {
-        let id = partition(index);
+        let id = partition(topic, index);
         let store = broker.owner(index);
         let Some(position) = store.position(id) else { panic!("{id} is gone") };
         assert_eq!(position.high_watermark, position.end, "{id}: recovered but not readable");
@@ -352,6 +416,33 @@ async fn check(broker: Rc<Broker>, model: Rc<RefCell<Model>>, crash: Option<Cras
     }
 }
 
+/// Left alone, a broker drains until there is room again, and then rests.
+fn settle(sim: &SimStorage, broker: &Broker) -> Result<(), Failure> {
+    let rests = sim.run_until(STEPS_MAX, || false) || !sim.step();
+    let failed = broker.stores.iter().any(|s| s.failure().is_some());
+    if failed {
+        return Ok(());
+    }
+    if !rests {
+        return Err("the broker never rests".into());
+    }
+    for store in &broker.stores {
+        if !store.journal().has_room() {
+            return Err(
+                format!("no room ever again: {} bytes", store.journal().live_bytes()).into()
+            );
+        }
+        let prefix = format!("/data/journal/{:010}-", store.generation());
+        let ours = |p: &PathBuf| p.to_string_lossy().starts_with(&prefix);
+        let journals = |p: &PathBuf| p.extension().is_some_and(|e| e == "journal");
+        let files = sim.paths().into_iter().filter(|p| ours(p) && journals(p)).count();
+        if files > 12 * broker.stores.len() {
+            return Err(format!("{files} journal files").into());
+        }
+    }
+    Ok(())
+}
+
 /// Runs one seed and returns its trace and what it did.
 fn run(seed: u64) -> Result<(u32, u64, u64), Failure> {
     let sim = SimStorage::new(seed);
@@ -366,9 +457,9 @@ fn run(seed: u64) -> Result<(u32, u64, u64), Failure> {
             let salt = sim.choose(u64::from(u32::MAX)) as u32;
             let slot: Rc<RefCell<Option<Result<Broker, String>>>> = Rc::default();
             let filled = Rc::clone(&slot);
-            let disk = sim.clone();
+            let (disk, known) = (sim.clone(), Rc::clone(&model));
             sim.spawn(Box::pin(async move {
-                let booted = boot(disk, cores, salt, small).await;
+                let booted = boot(disk, cores, salt, small, known).await;
                 *filled.borrow_mut() = Some(booted);
             }));
             let steps = if sim.choose(3) == 0 { sim.choose(400) } else { STEPS_MAX };
@@ -407,6 +498,7 @@ fn run(seed: u64) -> Result<(u32, u64, u64), Failure> {
                         store.journal().tick(Monotonic(now));
                     }
                 }
+                _ if sim.choose(12) == 0 => Broker::replace_topic(&broker, &sim, &model),
                 _ => {}
             }
             for _ in 0..sim.choose(60) {
@@ -422,6 +514,10 @@ fn run(seed: u64) -> Result<(u32, u64, u64), Failure> {
             assert!(healthy || model.borrow().acked == before, "acked after a failed write");
         }
         sim.set_faults(Faults::default());
+        if !fenced && sim.choose(3) == 0 {
+            settle(&sim, &broker)?;
+        }
+        let fenced = broker.stores.iter().any(|s| s.failure().is_some());
         let clean = !fenced && sim.choose(4) == 0;
         if clean {
             let stopping = Rc::clone(&broker);

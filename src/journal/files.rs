@@ -123,7 +123,16 @@ impl Files {
         if current.end + len <= current.size {
             return true;
         }
-        let number = FileNumber(current.number.0 + 1);
+        self.next(len)
+    }
+
+    /// Goes on to another file unless the current one is empty; false if there is none yet.
+    pub(super) fn roll(&mut self) -> bool {
+        self.live.back().is_some_and(|current| current.end == 0) || self.next(0)
+    }
+
+    fn next(&mut self, len: u64) -> bool {
+        let number = FileNumber(self.current_number().0 + 1);
         let Some(at) = self.free.iter().position(|f| f.size >= len) else {
             return false;
         };

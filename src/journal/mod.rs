@@ -108,6 +108,8 @@ pub struct Journal {
     written: Waits,
     flushed: Waits,
     room: Waits,
+    /// Counts files made ready.
+    prepared: Waits,
     observer: RefCell<Option<Weak<dyn Observer>>>,
 }
 
@@ -150,6 +152,7 @@ impl Journal {
             written: Waits::default(),
             flushed: Waits::default(),
             room: Waits::default(),
+            prepared: Waits::default(),
             observer: RefCell::new(None),
         }))
     }
@@ -270,6 +273,22 @@ impl Journal {
         self.schedule();
     }
 
+    /// Ends the current file, so that a drain can free it: without that, a ring that one file fills
+    /// (a round larger than the ring's bound is enough) would have no room ever again.
+    ///
+    /// # Errors
+    /// [`Fenced`] when the core has failed.
+    pub async fn roll(self: &Rc<Journal>) -> Result<(), Fenced> {
+        loop {
+            if self.state.borrow_mut().files.roll() {
+                return Ok(());
+            }
+            let prepared = self.prepared.reach(self.prepared.reached() + 1);
+            self.prepare_file(0);
+            prepared.await?;
+        }
+    }
+
     /// Flushes what has been written for longer than `journal.flush.ms` (storage rule 7).
     pub fn tick(self: &Rc<Journal>, now: Monotonic) {
         let due = {
@@ -289,8 +308,13 @@ impl Journal {
     /// [`Fenced`] when the core has failed.
     pub async fn quiesce(self: &Rc<Journal>) -> Result<(), Fenced> {
         let last = {
-            let state = self.state.borrow();
-            state.next_sequence - 1 + state.open.rounds()
+            let mut state = self.state.borrow_mut();
+            let last = state.next_sequence - 1 + state.open.rounds();
+            // A flush under way may cover less: its end then starts the next one.
+            if state.flush_wanted.back().is_none_or(|back| *back < last) {
+                state.flush_wanted.push_back(last);
+            }
+            last
         };
         self.written.reach(last).await?;
         let reach = self.flushed.reach(last);
@@ -541,6 +565,7 @@ impl Journal {
             match preparing.await {
                 Ok(file) => {
                     journal.state.borrow_mut().files.end_prepare(file);
+                    journal.prepared.advance(journal.prepared.reached() + 1);
                     journal.submit();
                 }
                 Err(error) => journal.fence(&error),
@@ -555,6 +580,7 @@ impl Journal {
             self.written.fence();
             self.flushed.fence();
             self.room.fence();
+            self.prepared.fence();
             if let Some(observer) = self.observer() {
                 observer.fenced(error);
             }

@@ -154,6 +154,7 @@ pub async fn replay(
     let mut cut: Option<(u64, PathBuf, u64)> = None;
     let mut at: Option<(PathBuf, u64)> = None;
     while let Some(file) = walk.next_file(files) {
+        let before = walk.expected;
         let mut position = 0;
         let mut window = Window::default();
         loop {
@@ -184,6 +185,10 @@ pub async fn replay(
             }
             walk.accept(&header);
             position += header.round_len as u64;
+        }
+        if walk.expected == before {
+            // A torn first round of which the header landed: this file would be found again for ever.
+            break;
         }
     }
     walk.look_ahead(files).await?;

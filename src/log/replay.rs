@@ -159,6 +159,8 @@ impl Recovered {
             ));
         }
         if self.epochs.last().is_none_or(|(last, _)| *last < entry.leader_epoch) {
+            // The checkpoint may know of appends that a power cut took.
+            self.epochs.retain(|(_, began)| *began < entry.base_offset);
             self.epochs.push((entry.leader_epoch, entry.base_offset));
         }
         self.extents.push(RecoveredExtent {
@@ -276,6 +278,9 @@ impl Recovered {
             }
         }
         let end = self.extents.last().map_or(head_next, |e| e.next_offset);
+        // As in a replay: an epoch that began with lost records did not begin there.
+        let mut epochs = self.epochs;
+        epochs.retain(|(_, began)| *began < end);
         let extents = self
             .extents
             .into_iter()
@@ -293,7 +298,7 @@ impl Recovered {
             segments,
             log_start: self.log_start,
             end,
-            epochs: self.epochs,
+            epochs,
             drained: self.drained,
             head,
             head_next,

@@ -87,6 +87,11 @@ impl Store {
     }
 
     async fn pass(self: &Rc<Store>) -> io::Result<()> {
+        if self.journal.oldest_file() == self.journal.current_file()
+            && self.journal.live_bytes() >= self.settings.drain_bytes
+        {
+            self.journal.roll().await.map_err(fenced)?;
+        }
         let work: Vec<Slot> = {
             let state = self.state.borrow();
             let current = self.journal.current_file();
@@ -144,6 +149,8 @@ impl Store {
         checkpoint::save(&*self.storage, &path, chain.generation, sequence, &body).await?;
         self.journal.recycle_below(first_live);
         if recovered_done {
+            // Removed files keep their space for as long as they are open.
+            self.open_files.forget(&self.settings.journal_directory).await?;
             self.recovered_drained.advance(1);
         }
         Ok(())
@@ -482,8 +489,9 @@ impl Store {
         let known = crate::storage::read_file(&*self.storage, &path).await;
         if !known.is_ok_and(|bytes| bytes == content.as_bytes()) {
             replace_file(&*self.storage, &path, content.as_bytes()).await?;
-            self.storage.flush_directory(&self.settings.data).await?;
         }
+        // Even when the file was there: a process killed right here left its directory's name unflushed.
+        self.storage.flush_directory(&self.settings.data).await?;
         self.with(id, |p| p.directory_made = true);
         Ok(())
     }

@@ -18,6 +18,8 @@ pub(super) struct OpenFiles {
 struct State {
     files: HashMap<PathBuf, (u64, Rc<dyn File>)>,
     clock: u64,
+    /// Counts what was forgotten: a file opened meanwhile may be one of those.
+    forgotten: u64,
 }
 
 impl OpenFiles {
@@ -29,7 +31,11 @@ impl OpenFiles {
         if let Some(file) = self.known(path) {
             return Ok(file);
         }
+        let forgotten = self.state.borrow().forgotten;
         let file = self.storage.open(path, Open::Read).await?;
+        if self.state.borrow().forgotten != forgotten {
+            return Ok(file);
+        }
         let evicted = self.insert(path, Rc::clone(&file));
         if let Some(evicted) = evicted {
             evicted.close().await?;
@@ -65,6 +71,7 @@ impl OpenFiles {
     pub(super) async fn forget(&self, prefix: &Path) -> io::Result<()> {
         let gone: Vec<_> = {
             let mut state = self.state.borrow_mut();
+            state.forgotten += 1;
             state.files.extract_if(|path, _| path.starts_with(prefix)).map(|(_, f)| f.1).collect()
         };
         for file in gone {

@@ -299,6 +299,8 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         }
+        // A read may have opened a file again before the rename; a topic of the same name has its path.
+        self.open_files.forget(&partition.directory).await?;
         self.storage.flush_directory(&self.settings.data).await?;
         let storage = Rc::clone(&self.storage);
         self.storage.spawn(Box::pin(async move {

@@ -168,21 +168,24 @@ impl Store {
                 .with(request.partition, |p| p.plan_cold(request.offset))
                 .flatten()
                 .ok_or(ReadError::UnknownPartition)?;
-            let found = match cold {
+            let raw = match cold {
                 Cold::Index { directory, segment } => {
                     self.load_index(request.partition, &directory, segment).await?;
                     continue;
                 }
                 Cold::Journal { path, position, len } => {
-                    let slice = self.read_range(&path, position, len).await?;
-                    self.cut(request, vec![slice])
+                    self.read_range(&path, position, len).await.map(|slice| vec![slice])
                 }
                 Cold::Segment { path, position, limit, head } => {
-                    let slices = self.read_segment(&path, position, limit, &head, request).await?;
-                    self.cut(request, slices)
+                    self.read_segment(&path, position, limit, &head, request).await
                 }
             };
-            if let Some(outcome) = found? {
+            let raw = match raw {
+                // An old journal that was drained meanwhile, or the partition is deleted: look again.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                raw => raw?,
+            };
+            if let Some(outcome) = self.cut(request, raw)? {
                 return Ok(outcome);
             }
         }

@@ -159,7 +159,22 @@ pub async fn recover(
         log.finish().map_err(|why| RecoveryError::Damaged(format!("{partition}: {why}")))?;
     }
     scan::flush(&files).await?;
+    // A checkpoint whose rename a killed process did not live to flush must not be undone by a power cut
+    // after the chains' starts, which came from it, are on record.
+    storage.flush_directory(&directories.journal).await?;
     let clean = last.clean || last.generation == 0;
+    // Starts that never came to an append leave files which nobody needs; were they kept until a start
+    // lives long enough to drop all old journals, a broker that dies at once each time would fill the disk.
+    let needed =
+        |c: Chain| old_chains.iter().any(|o| (o.generation, o.core) == (c.generation, c.core));
+    let unused: Vec<PathBuf> = files
+        .iter()
+        .filter(|f| {
+            let name = f.path.file_name().map(|n| n.to_string_lossy().into_owned());
+            name.and_then(|n| chain_of(&n, EXTENSION)).is_some_and(|chain| !needed(chain))
+        })
+        .map(|f| f.path.clone())
+        .collect();
     let start = MetadataRecord::Start {
         generation: last.generation + 1,
         incarnation: if clean { last.incarnation } else { last.incarnation + 1 },
@@ -176,6 +191,9 @@ pub async fn recover(
         metadata.replay(&start);
     }
     scan::release(files).await?;
+    for path in &unused {
+        storage.remove(path).await?;
+    }
     Ok(Recovery { metadata, metadata_log, logs, rounds, clean })
 }
 

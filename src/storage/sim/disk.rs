@@ -272,6 +272,23 @@ impl Disk {
                 let rest = rest.as_os_str();
                 self.directories.insert(if rest.is_empty() { to.into() } else { to.join(rest) });
             }
+            // Names not flushed yet belong to the directory, whatever it is called.
+            let moved = |path: &mut PathBuf| {
+                if let Ok(rest) = path.strip_prefix(from) {
+                    let empty = rest.as_os_str().is_empty();
+                    *path = if empty { to.to_owned() } else { to.join(rest) };
+                }
+            };
+            for change in &mut self.unflushed_names {
+                moved(&mut change.directory);
+                match &mut change.change {
+                    Change::Bind(path, _) | Change::Unbind(path) => moved(path),
+                    Change::Move(a, b) => {
+                        moved(a);
+                        moved(b);
+                    }
+                }
+            }
         }
         self.change(parent(to), Change::Move(from.to_owned(), to.to_owned()));
         Ok(())
@@ -333,6 +350,9 @@ impl Disk {
             apply(&mut self.durable_names, &change.change);
         }
         self.names = self.durable_names.clone();
+        for path in self.names.keys() {
+            self.directories.extend(path.ancestors().skip(1).map(Path::to_owned));
+        }
     }
 
     pub(super) fn unlock_all(&mut self) {
