@@ -537,3 +537,35 @@ fn usize_of(value: u64) -> io::Result<usize> {
 fn align_up_u64(value: u64) -> u64 {
     value.next_multiple_of(BLOCK as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(range: Range<u64>, byte: u8) -> Piece {
+        let len = usize_of(range.end - range.start).unwrap();
+        Piece { range, buffer: PieceBytes::Owned(Bytes::from(vec![byte; len])), start: 0 }
+    }
+
+    #[test]
+    fn a_range_is_put_together_from_the_pieces_it_touches() {
+        let pieces = [piece(0..3, 1), piece(3..8, 2), piece(8..9, 3), piece(9..12, 4)];
+        // at, length, what is filled in; bytes past the last piece are zeros.
+        let cases: [(u64, usize, &[u8]); 5] = [
+            (0, 3, &[1, 1, 1]),
+            // It ends inside a piece that others follow, as every full chunk of a large drain does.
+            (0, 5, &[1, 1, 1, 2, 2]),
+            (5, 5, &[2, 2, 2, 3, 4]),
+            (9, 5, &[4, 4, 4, 0, 0]),
+            (12, 1, &[0]),
+        ];
+        for (at, len, expected) in cases {
+            let mut out = vec![0xa5; len];
+            copy_range(&pieces, at, &mut out).unwrap();
+            assert_eq!(out, expected, "{len} bytes at {at}");
+        }
+        let hole = [piece(0..3, 1), piece(4..8, 2)];
+        assert!(copy_range(&hole, 0, &mut [0; 8]).is_err());
+        assert!(copy_range(&hole, 0, &mut [0; 3]).is_ok());
+    }
+}

@@ -80,7 +80,8 @@ fn a_data_directory_in_use_is_refused() -> Result<()> {
 #[test]
 fn a_bad_start_is_refused_in_one_line() -> Result<()> {
     scenario("stop-refused", |home| {
-        refused(home, &["--set", "log.dirs=one,two"], &[78], "log.dirs")
+        // The last of two sources wins, so the list goes where the one directory would.
+        refused_in(home, "one,two", &[], &[78], "log.dirs")
             .context(|| "two log.dirs".to_owned())?;
         refused(home, &["--config", "no-such-file.toml"], &[78], "no-such-file")
             .context(|| "no config".to_owned())?;
@@ -94,9 +95,13 @@ fn a_bad_start_is_refused_in_one_line() -> Result<()> {
 /// Starts a broker on `home` that must end with one of `codes`, naming `cause` in its last line, or in
 /// any line for a usage error, which shows the usage too.
 fn refused(home: &Home, more: &[&str], codes: &[i32], cause: &str) -> Result<()> {
-    let data = home.data().display().to_string();
+    refused_in(home, &home.data().display().to_string(), more, codes, cause)
+}
+
+/// As [`refused`], with another data directory than the home's.
+fn refused_in(home: &Home, data: &str, more: &[&str], codes: &[i32], cause: &str) -> Result<()> {
     let cores = cores(1)?;
-    let start = ["serve", "--listen", "127.0.0.1:0", "--data-dir", &data, "--cores", &cores];
+    let start = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data, "--cores", &cores];
     let (status, said) = run(home, &[&start[..], more].concat())?;
     ensure(status.code().is_some_and(|code| codes.contains(&code)), || {
         format!("{status}, not {codes:?}:\n{said}")
