@@ -505,6 +505,10 @@ fn run(seed: u64) -> Result<(u32, u64, u64), Failure> {
                 sim.step();
             }
         }
+        for why in broker.stores.iter().filter_map(|s| s.failure()) {
+            // Only a disk that failed may fence a core; anything else is a defect.
+            assert!(why.contains("injected"), "fenced by itself: {why}");
+        }
         let fenced = broker.stores.iter().any(|s| s.failure().is_some());
         if fenced {
             // Nothing is acknowledged after a failure: whatever else runs, the acks stand still.
@@ -516,6 +520,9 @@ fn run(seed: u64) -> Result<(u32, u64, u64), Failure> {
         sim.set_faults(Faults::default());
         if !fenced && sim.choose(3) == 0 {
             settle(&sim, &broker)?;
+        }
+        for why in broker.stores.iter().filter_map(|s| s.failure()) {
+            assert!(why.contains("injected"), "fenced by itself: {why}");
         }
         let fenced = broker.stores.iter().any(|s| s.failure().is_some());
         let clean = !fenced && sim.choose(4) == 0;
