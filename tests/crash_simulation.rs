@@ -115,11 +115,6 @@ async fn boot(
     if expected.is_some() && known != expected {
         return Err(format!("topic {expected:?} is gone, there is {known:?}"));
     }
-    let topic = match known {
-        Some(topic) => topic,
-        None => make_topic(&mut recovery, &model).await?,
-    };
-    model.borrow_mut().topic = Some(topic);
     let start = recovery.metadata.last_start().clone();
     let mut stores = Vec::new();
     for core in 0..cores {
@@ -155,6 +150,12 @@ async fn boot(
         );
         stores.push(store);
     }
+    // Topics are made by a broker that serves, so its journals are there.
+    let topic = match known {
+        Some(topic) => topic,
+        None => make_topic(&mut recovery, &model).await?,
+    };
+    model.borrow_mut().topic = Some(topic);
     let mut logs = std::mem::take(&mut recovery.logs);
     for index in 0..PARTITIONS {
         let id = partition(topic, index);

@@ -234,7 +234,9 @@ impl Walk<'_> {
         match read_header(bytes) {
             Ok(header) if self.belongs(&header) => match read_round(bytes, self.range.salt) {
                 Ok((header, entries)) => Step::Round(header, entries),
-                Err(RoundError::BadBody) => Step::Torn(header),
+                // A header that continues the chain, and something wrong behind it: what follows may say
+                // that this round had been flushed.
+                Err(RoundError::BadBody | RoundError::BadChecksum) => Step::Torn(header),
                 Err(RoundError::UnknownKind(kind)) => Step::UnknownKind(kind),
                 Err(_) => Step::End,
             },

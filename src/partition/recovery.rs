@@ -124,6 +124,7 @@ pub async fn recover(
     }
     let files = scan::survey(&*storage, &directories.journal).await?;
     let checkpoints = load_checkpoints(&*storage, &directories.journal).await?;
+    refuse_missing_parts(&records, &metadata, files.len() + checkpoints.len())?;
     let last = metadata.last_start().clone();
     let mut logs = logs_of(&checkpoints, &metadata);
     let mut old_chains = Vec::new();
@@ -195,6 +196,29 @@ pub async fn recover(
         storage.remove(path).await?;
     }
     Ok(Recovery { metadata, metadata_log, logs, rounds, clean })
+}
+
+/// A metadata log without its journals, or journals without their metadata log, is not an empty broker:
+/// to start from it would overwrite what is left.
+fn refuse_missing_parts(
+    records: &[MetadataRecord],
+    metadata: &Metadata,
+    journal_files: usize,
+) -> Result<(), RecoveryError> {
+    if records.is_empty() && journal_files > 0 {
+        return Err(RecoveryError::Damaged(format!(
+            "there are journals but no metadata log ({METADATA_DIRECTORY}): restore it from a copy, or \
+             choose another directory with --data-dir"
+        )));
+    }
+    if journal_files == 0 && metadata.image().topics().next().is_some() {
+        return Err(RecoveryError::Damaged(
+            "there are topics but no journals: restore the journal directory, or set journal.dir \
+             back to what it was"
+                .to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// The chains to replay, in order: those of earlier starts that are still needed, then the last start's.
@@ -328,8 +352,12 @@ pub async fn remove_orphans(
     for name in storage.list(data).await? {
         let Some((topic, partition)) = name.rsplit_once('-') else { continue };
         let path = data.join(&name);
+        // Only what a deletion renamed: `<topic>-<partition>.<32 hexadecimal digits>-delete`.
+        let renamed = topic
+            .rsplit_once('.')
+            .is_some_and(|(_, id)| id.len() == 32 && id.bytes().all(|c| c.is_ascii_hexdigit()));
         let orphan = if partition == "delete" {
-            true
+            renamed
         } else if let Ok(partition) = partition.parse::<i32>() {
             let current = metadata.image().by_name(topic);
             let sure = current

@@ -67,6 +67,12 @@ impl BufferMut {
 pub struct Buffer(Rc<dyn Memory>);
 
 impl Buffer {
+    /// A buffer without bytes.
+    #[must_use]
+    pub fn empty() -> Buffer {
+        Buffer(Rc::new(NoMemory))
+    }
+
     /// The bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -101,6 +107,22 @@ impl Buffer {
     #[must_use]
     pub fn same(&self, other: &Buffer) -> bool {
         Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+struct NoMemory;
+
+impl Memory for NoMemory {
+    fn bytes(&self) -> &[u8] {
+        &[]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
+    fn into_any(self: Rc<Self>) -> Rc<dyn Any> {
+        self
     }
 }
 

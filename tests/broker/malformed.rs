@@ -49,6 +49,9 @@ fn bad_input_harms_nobody() -> Result<()> {
                 Connection::open(&address)?.produce(VICTIM, partition, -1, &sound().encode())?;
             ensure(produced == Some((0, 0)), || format!("a sound batch: {produced:?}"))?;
         }
+        // Buffers for large frames are kept once they were needed, so the first round is not counted:
+        // what must not happen is that memory grows with every further one.
+        bad_input(&address, || true)?;
         let before = settled_memory(&broker)?;
 
         let bad_done = Arc::new(AtomicBool::new(false));
