@@ -35,6 +35,36 @@ measure-startup:
 bench *args:
     cargo run --release -p bench-harness --bin millstream-bench -- {{args}}
 
+# Where the broker stands on this machine, in two minutes.
+quick *args:
+    cargo build --release --bins --workspace
+    target/release/millstream-bench quick {{args}}
+
+# The ratios that `quick` has no time for; about half an hour.
+scale *args:
+    cargo build --release --bins --workspace
+    target/release/millstream-bench run scale --broker target/release/millstream --core 1 --ratios ratios.json {{args}}
+
+# Millstream against Apache Kafka: needs Maven and Java 17; about half an hour.
+compare-kafka *args:
+    cargo build --release --bins --workspace
+    target/release/millstream-bench fetch-kafka
+    target/release/millstream-bench compare kafka target/release/millstream --pairs 10 --ratios ratios.json --html compare-kafka.html {{args}}
+
+# Two builds side by side: status 1 if the second is worse.
+bench-compare a b *args:
+    cargo run --release -p bench-harness --bin millstream-bench -- compare {{a}} {{b}} {{args}}
+
+# What `compare` says of a build and itself, twenty times, and of one slowed by 3 %; hours.
+compare-self-test:
+    cargo build --release --bins --workspace
+    bench-harness/tests/compare-self-test.sh
+
+# How much more the generator can send than the broker takes.
+headroom *args:
+    cargo build --release --bins --workspace
+    target/release/millstream-bench headroom {{args}}
+
 # Micro-benchmarks.
 bench-micro:
     cargo bench -p bench-harness
@@ -52,23 +82,31 @@ sim seed="":
 crash seeds="20000":
     MILLSTREAM_SIM_SEEDS={{seeds}} cargo test --release --no-default-features --test crash_simulation -- --nocapture
 
+# Other people's clients and tools against the release build; results are written down.
+deep:
+    cargo build --release
+    tests/clients/run
+
 # Not built yet; each says so and fails.
 
 # Fuzzing.
 fuzz:
     @echo "fuzz targets are not built yet" && exit 1
 
-# Two benchmark runs side by side.
-bench-compare a b:
-    @echo "comparing runs is not built yet" && exit 1
-
 # What the host lacks.
 tune-check:
     @echo "the check of the host is not built yet: tuning/ says what it should have" && exit 1
 
-# Foreign suites, long torture, comparisons.
-deep:
-    @echo "foreign suites are not built yet" && exit 1
+
+# Groups with foreign clients: `just deep-groups`, or some suites as `just deep-groups tools java-static`.
+deep-groups *suites:
+    cargo build
+    python3 tests/clients/groups/check.py {{suites}}
+
+# A crowd of 200 members for 30 s, and more random histories of groups.
+deep-crowd:
+    MILLSTREAM_CROWD_SECONDS=30 cargo test --test broker group_kill::a_crowd -- --nocapture
+    MILLSTREAM_GROUP_SEEDS=3000 cargo test --test groups histories:: -- --nocapture
 
 # Serve on 127.0.0.1:9092 from ./data.
 run *args:

@@ -17,6 +17,10 @@ pub const ROUND_ENTRIES_MAX: usize = 65_536;
 /// larger append makes a larger round.
 pub const ROUND_BYTES_TARGET: usize = 1024 * 1024;
 
+/// Appends from this size on are copied into their round at once, in order of arrival; smaller ones wait
+/// and are grouped by partition, so that a round of many has few entries.
+pub const ROUND_COPY_BYTES_MIN: usize = 16 * 1024;
+
 /// Rounds being written at once by one core. Deeper queues did not write faster.
 pub const ROUNDS_IN_FLIGHT_MAX: usize = 4;
 
@@ -34,6 +38,10 @@ pub const DRAIN_WRITE_BYTES: usize = 1024 * 1024;
 
 /// Bytes of one partition that a drain takes before it flushes the segment.
 pub const DRAIN_STEP_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Entries of a segment's index that are not in its file yet before a drain writes them: at Kafka's
+/// interval of 4 KiB, once for 256 KiB of log. A restart makes up to so many again by reading the log.
+pub const INDEX_WRITE_ENTRIES: usize = 64;
 
 /// Partitions drained at once.
 pub const DRAINS_AT_ONCE: usize = 4;
@@ -55,6 +63,15 @@ pub const TOPIC_PARTITIONS_MAX: i32 = 10_000;
 pub const PARTITIONS_MAX: i64 = 100_000;
 
 const _: () = assert!(TOPIC_PARTITIONS_MAX as i64 <= PARTITIONS_MAX);
+
+/// Idempotent producers remembered of one partition: bounds memory (about 0.5 KiB each, live and drained
+/// together) and checkpoints. Past it the eighth that has not written for longest is forgotten, and may
+/// go on with any sequence, as after `producer.id.expiration.ms`. Kafka has no bound.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 8192;
+
+/// Producer ids that a shard takes from the metadata log at once, as Kafka's brokers from the controller.
+pub const PRODUCER_ID_BLOCK: i64 = 1000;
+
 /// What one batch may decompress to, so that a small request cannot take the memory of a core. Kafka
 /// has no such bound; a gzip bomb of a `message.max.bytes` of 1 MiB reaches 1 GiB.
 pub const DECOMPRESSED_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -98,5 +115,27 @@ pub const OPEN_FILES_PER_SHARD: usize = 512;
 /// pins that much memory.
 pub const REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// A fetch session not used for so long may be replaced by any other, and one that exists for so long by
+/// one that is not smaller (Kafka's `min.incremental.fetch.session.eviction.ms`).
+pub const FETCH_SESSION_EVICTION: Duration = Duration::from_secs(120);
+
+/// Partitions in the fetch sessions of one shard: bounds their memory, some 300 bytes each. Clients beyond
+/// it fetch without sessions.
+pub const FETCH_SESSION_PARTITIONS_MAX: usize = 200_000;
+
 /// How long a fenced broker still answers requests, with errors, before it exits.
 pub const FENCED_GRACE: Duration = Duration::from_millis(300);
+
+/// How long a new member may wait for its first generation; its client does not know its id yet and
+/// sends no heartbeats. Kafka has the same.
+pub const GROUP_JOIN_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Member ids of one group that were given out and not used: each costs a client one small request.
+pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
+
+/// Groups of one partition of `__consumer_offsets`: each costs a client one small request, and a restart
+/// reads them all.
+pub const GROUPS_PER_PARTITION_MAX: usize = 20_000;
+
+/// Longest group id, member id and the like: what the format of `__consumer_offsets` can say.
+pub const GROUP_TEXT_LEN_MAX: usize = i16::MAX as usize;

@@ -113,7 +113,7 @@ fn print_shows_values_with_their_sources() -> Outcome {
     let output = command(&["config", "print", "--listen", "localhost:0"])
         .env("MILLSTREAM_CONFIG", &file)
         .env("KAFKA_NODE_ID", "5")
-        .env("KAFKA_LOG_RETENTION_MS", "60000")
+        .env("KAFKA_FETCH_MAX_BYTES", "60000")
         .output()?;
     let printed = text(&output.stdout);
     assert_eq!(text(&output.stderr), "");
@@ -121,7 +121,7 @@ fn print_shows_values_with_their_sources() -> Outcome {
         "listeners = localhost:0  # flag --listen".to_owned(),
         "node.id = 5  # environment KAFKA_NODE_ID".to_owned(),
         format!("num.partitions = 3  # file {}", file.display()),
-        "log.retention.ms = 60000  # environment KAFKA_LOG_RETENTION_MS".to_owned(),
+        "fetch.max.bytes = 60000  # environment KAFKA_FETCH_MAX_BYTES".to_owned(),
         "message.max.bytes = 1048588  # default".to_owned(),
     ] {
         assert!(printed.lines().any(|printed| printed == line), "{line}\n{printed}");

@@ -11,6 +11,13 @@
     reason = "the metadata log has one writer at a time; others look with try_borrow"
 )]
 
+#[path = "crash_simulation/files.rs"]
+mod files;
+#[path = "crash_simulation/idempotent.rs"]
+mod idempotent;
+#[path = "crash_simulation/log_start.rs"]
+mod log_start;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -19,12 +26,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use files::Times;
+use idempotent::{CLASS, Clients, Placed};
+use log_start::LogStart;
 use millstream::journal::format::Chain;
 use millstream::journal::{Journal, JournalSettings};
 use millstream::metadata::MetadataRecord;
 use millstream::partition::recovery::{self, Directories, Recovery};
 use millstream::partition::{ReadError, ReadRequest, Store, StoreSettings};
-use millstream::record::{BatchBuilder, batches};
+use millstream::record::{BatchBuilder, Producer, batches};
 use millstream::storage::Storage;
 use millstream::storage::sim::{Crash, Faults, SimStorage};
 use millstream::time::{Monotonic, Timestamp};
@@ -35,6 +45,7 @@ type Failure = Box<dyn Error>;
 const PARTITIONS: u64 = 5;
 const ROUNDS: u64 = 5;
 const STEPS_MAX: u64 = 200_000;
+const INDEX_INTERVAL: u64 = 256;
 
 /// One batch as it was sent.
 #[derive(Clone)]
@@ -59,6 +70,8 @@ struct Model {
     /// The topic that must be there; `None` while one is being deleted or made.
     topic: Option<TopicId>,
     topics_made: u128,
+    log_starts: BTreeMap<TopicPartition, LogStart>,
+    log_starts_moved: u64,
 }
 
 struct Broker {
@@ -127,6 +140,8 @@ async fn boot(
                 ring_bytes: if small { 96 * 1024 } else { 1024 * 1024 },
                 file_bytes: 24 * 1024,
                 first_file_bytes: 8 * 1024,
+                // Most appends are smaller, some are copied as they come.
+                copy_bytes_min: if small { 1024 } else { 4096 },
                 flush_interval: Duration::from_millis(100),
             },
         )
@@ -144,7 +159,9 @@ async fn boot(
                 // Small, so that a drain takes several writes and several steps.
                 drain_write_bytes: 4096,
                 drain_step_bytes: 16 * 1024,
-                index_interval_bytes: 256,
+                index_interval_bytes: INDEX_INTERVAL,
+                // Index blocks are written again and again before they are full.
+                index_write_entries: 1,
                 open_files_max: 3,
             },
         );
@@ -223,11 +240,14 @@ impl Broker {
     }
 }
 
-fn batch(sim: &SimStorage, id: u64) -> (Vec<u8>, i64) {
+fn batch(sim: &SimStorage, id: u64, producer: Option<Producer>) -> (Vec<u8>, i64) {
     // Rarely larger than a journal file, or than the whole small ring.
     let huge = if sim.choose(100) == 0 { sim.choose(110_000) } else { 0 } as usize;
     let records = 1 + sim.choose(4);
     let mut builder = BatchBuilder::new();
+    if let Some(producer) = producer {
+        builder = builder.producer(producer);
+    }
     for record in 0..records {
         let len = match sim.choose(10) {
             0 => sim.choose(9_000),
@@ -240,7 +260,9 @@ fn batch(sim: &SimStorage, id: u64) -> (Vec<u8>, i64) {
             value.extend_from_slice(b"MSROUND1");
             value.resize(value.len() + 200, 1);
         }
-        builder.record(Timestamp(id as i64), None, Some(&value));
+        // Rising on the whole, not from record to record.
+        let timestamp = Timestamp((id * 10 + sim.choose(40)) as i64);
+        builder.record(timestamp, None, Some(&value));
     }
     (builder.build().unwrap_or_default(), records as i64)
 }
@@ -248,6 +270,7 @@ fn batch(sim: &SimStorage, id: u64) -> (Vec<u8>, i64) {
 struct Run {
     sim: SimStorage,
     model: Rc<RefCell<Model>>,
+    clients: Clients,
     next_id: u64,
 }
 
@@ -259,7 +282,7 @@ impl Run {
         if !store.journal().has_room() {
             return;
         }
-        let (bytes, records) = batch(&self.sim, self.next_id);
+        let (bytes, records) = batch(&self.sim, self.next_id, None);
         self.next_id += 1;
         let class = match self.sim.choose(4) {
             0 | 1 => Durability::Written,
@@ -276,19 +299,52 @@ impl Run {
             content,
             acked: Rc::new(Cell::new(false)),
         };
-        let acked = Rc::clone(&sent.acked);
+        self.sent(&store, id, sent, appended.sequence);
+    }
+
+    /// Notes a batch in the model, and waits for its acknowledgement.
+    fn sent(&self, store: &Rc<Store>, id: TopicPartition, sent: Sent, round: u64) {
+        let (acked, class) = (Rc::clone(&sent.acked), sent.class);
         let mut model = self.model.borrow_mut();
         let log = model.sent.entry(id).or_default();
         log.retain(|s| s.base < sent.base);
         log.push(sent);
+        drop(model);
+        self.await_ack(store, acked, round, class);
+    }
+
+    fn await_ack(&self, store: &Rc<Store>, acked: Rc<Cell<bool>>, round: u64, class: Durability) {
         let counted = Rc::clone(&self.model);
-        let sim = self.sim.clone();
-        sim.spawn(Box::pin(async move {
-            if store.reach(appended.sequence, class).await.is_ok() {
+        let store = Rc::clone(store);
+        self.sim.spawn(Box::pin(async move {
+            if store.reach(round, class).await.is_ok() {
                 acked.set(true);
                 counted.borrow_mut().acked += 1;
             }
         }));
+    }
+
+    fn append_idempotent(&mut self, broker: &Broker) {
+        let index = self.sim.choose(PARTITIONS);
+        let Some(topic) = self.model.borrow().topic else { return };
+        let store = Rc::clone(broker.owner(index));
+        if !store.journal().has_room() {
+            return;
+        }
+        let id = partition(topic, index);
+        let (sim, number) = (self.sim.clone(), self.next_id);
+        self.next_id += 1;
+        let make = |producer| batch(&sim, number, Some(producer));
+        for placed in self.clients.send(&self.sim, &store, id, make) {
+            let Placed { base, records, bytes, round, acked, duplicate } = placed;
+            if duplicate {
+                self.await_ack(&store, acked, round, CLASS);
+            } else {
+                let content = bytes.slice(16..);
+                let sent = Sent { base, next: base.plus(records), class: CLASS, content, acked };
+                self.sent(&store, id, sent, round);
+            }
+        }
     }
 
     fn read(&self, broker: &Broker) {
@@ -299,14 +355,23 @@ impl Run {
         let Some(position) = store.position(id) else { return };
         let seen = self.model.borrow().watermark.get(&id).copied().unwrap_or_default();
         assert!(position.high_watermark >= seen, "{id}: the watermark went back from {seen}");
-        let offset = Offset(self.sim.choose(position.high_watermark.0 as u64 + 1) as i64);
+        let readable = (position.high_watermark.0 - position.log_start.0) as u64;
+        let offset = Offset(position.log_start.0 + self.sim.choose(readable + 1) as i64);
         let max_bytes = 1 + self.sim.choose(40_000) as usize;
         let model = Rc::clone(&self.model);
         self.sim.spawn(Box::pin(async move {
             let request = ReadRequest { partition: id, offset, max_bytes };
             let read = store.read(&request).await;
-            if matches!(read, Err(ReadError::UnknownPartition)) && !store.has(id) {
-                return;
+            let position = store.position(id);
+            match read {
+                Err(ReadError::UnknownPartition) if position.is_none() => return,
+                // The log start has moved meanwhile.
+                Err(ReadError::OffsetOutOfRange { .. })
+                    if position.is_some_and(|p| p.log_start > offset) =>
+                {
+                    return;
+                }
+                _ => {}
             }
             let mut model = model.borrow_mut();
             if let Err(error) = take_served(&mut model, id, offset, read) {
@@ -370,7 +435,12 @@ fn take_served(
 }
 
 /// Reads everything and checks every promise.
-async fn check(broker: Rc<Broker>, model: Rc<RefCell<Model>>, crash: Option<Crash>) {
+async fn check(
+    sim: SimStorage,
+    broker: Rc<Broker>,
+    model: Rc<RefCell<Model>>,
+    crash: Option<Crash>,
+) {
     let Some(topic) = model.borrow().topic else { panic!("no topic after a start") };
     for index in 0..PARTITIONS {
         let id = partition(topic, index);
@@ -404,16 +474,29 @@ async fn check(broker: Rc<Broker>, model: Rc<RefCell<Model>>, crash: Option<Cras
             }
             log.retain(|s| s.next <= position.end);
             model.watermark.insert(id, position.end);
+            log_start::check(&mut model, id, position.log_start);
         }
-        let mut offset = Offset::ZERO;
+        let mut once = BTreeSet::new();
+        let mut times = Times::default();
+        let mut offset = position.log_start;
         while offset < position.end {
             let request = ReadRequest { partition: id, offset, max_bytes: 30_000 };
             let read = store.read(&request).await;
+            let contents: Vec<&[u8]> =
+                read.iter().flat_map(|r| &r.slices).map(|slice| slice.bytes()).collect();
+            contents.iter().for_each(|bytes| times.note(bytes, position.log_start));
+            for batch in contents.iter().flat_map(|bytes| batches(bytes)).flatten() {
+                // Every batch sent has bytes of its own.
+                let new = once.insert(Bytes::copy_from_slice(&batch.bytes()[16..]));
+                assert!(new, "{id}: stored twice, again at {}", batch.header().base_offset());
+            }
             match take_served(&mut model.borrow_mut(), id, offset, read) {
                 Ok(next) => offset = next,
                 Err(error) => panic!("{error}"),
             }
         }
+        times.check(&sim, store, id).await;
+        files::check_sealed(&sim, store, id, INDEX_INTERVAL).await;
     }
 }
 
@@ -444,11 +527,24 @@ fn settle(sim: &SimStorage, broker: &Broker) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What a run has seen.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    acked: u64,
+    served: u64,
+    /// Batches sent again, by whether the log had them.
+    duplicates: u64,
+    resent: u64,
+    /// Acknowledged DeleteRecords.
+    log_starts_moved: u64,
+}
+
 /// Runs one seed and returns its trace and what it did.
-fn run(seed: u64) -> Result<(u32, u64, u64), Failure> {
+fn run(seed: u64) -> Result<(u32, Seen), Failure> {
     let sim = SimStorage::new(seed);
     let model = Rc::new(RefCell::new(Model::default()));
-    let mut run = Run { sim: sim.clone(), model: Rc::clone(&model), next_id: 1 };
+    let clients = Clients::default();
+    let mut run = Run { sim: sim.clone(), model: Rc::clone(&model), clients, next_id: 1 };
     let mut last_crash = None;
     let small = sim.choose(3) != 0;
     for round in 0..ROUNDS {
@@ -479,8 +575,11 @@ fn run(seed: u64) -> Result<(u32, u64, u64), Failure> {
                 }
             }
         };
-        sim.block_on(STEPS_MAX, check(Rc::clone(&broker), Rc::clone(&model), last_crash))
-            .ok_or("the check after a start does not end")?;
+        sim.block_on(
+            STEPS_MAX,
+            check(sim.clone(), Rc::clone(&broker), Rc::clone(&model), last_crash),
+        )
+        .ok_or("the check after a start does not end")?;
         if sim.choose(4) != 0 {
             broker.drop_old_journals(&sim);
         }
@@ -491,7 +590,8 @@ fn run(seed: u64) -> Result<(u32, u64, u64), Failure> {
         let mut now = 0;
         for _ in 0..operations {
             match sim.choose(10) {
-                0..=5 => run.append(&broker),
+                0..=2 => run.append(&broker),
+                3..=5 => run.append_idempotent(&broker),
                 6 | 7 => run.read(&broker),
                 8 => {
                     now += sim.choose(200_000_000);
@@ -499,8 +599,12 @@ fn run(seed: u64) -> Result<(u32, u64, u64), Failure> {
                         store.journal().tick(Monotonic(now));
                     }
                 }
-                _ if sim.choose(12) == 0 => Broker::replace_topic(&broker, &sim, &model),
-                _ => {}
+                _ => match sim.choose(12) {
+                    0 => Broker::replace_topic(&broker, &sim, &model),
+                    1..=3 => run.delete_records(&broker),
+                    4 | 5 => run.retain(&broker),
+                    _ => {}
+                },
             }
             for _ in 0..sim.choose(60) {
                 sim.step();
@@ -548,17 +652,35 @@ fn run(seed: u64) -> Result<(u32, u64, u64), Failure> {
             // A clean stop promises everything, even if the power goes right after it.
             last_crash = if clean { None } else { Some(Crash::Kill) };
         } else {
+            // Often with much in doubt.
+            if sim.choose(2) == 0 {
+                for _ in 0..sim.choose(30) {
+                    run.append_idempotent(&broker);
+                    if sim.choose(2) == 0 {
+                        sim.step();
+                    }
+                }
+            }
             let crash = if sim.choose(2) == 0 { Crash::Kill } else { Crash::Power };
             sim.crash(crash);
             last_crash = Some(crash);
         }
+        log_start::note(&model, &broker);
         drop(broker);
+        run.clients.disconnect();
         if round + 1 == ROUNDS {
             break;
         }
     }
     let model = model.borrow();
-    Ok((sim.trace(), model.acked, model.served_batches))
+    let seen = Seen {
+        acked: model.acked,
+        served: model.served_batches,
+        duplicates: run.clients.duplicates,
+        resent: run.clients.resent,
+        log_starts_moved: model.log_starts_moved,
+    };
+    Ok((sim.trace(), seen))
 }
 
 fn seeds() -> (u64, u64) {
@@ -572,24 +694,30 @@ fn seeds() -> (u64, u64) {
 /// Runs seeds `first`, `first + 2`, ...: two tests share them out over two threads.
 fn run_half(half: u64) -> Result<(), Failure> {
     let (first, count) = seeds();
-    let (mut acked, mut served) = (0, 0);
+    let mut seen = Seen::default();
     let mut traces = BTreeSet::new();
     for seed in (first..first + count).filter(|s| s % 2 == half) {
         let outcome = std::panic::catch_unwind(|| run(seed).map_err(|e| e.to_string()));
         match outcome {
-            Ok(Ok((trace, a, s))) => {
+            Ok(Ok((trace, one))) => {
                 traces.insert(trace);
-                acked += a;
-                served += s;
+                seen.acked += one.acked;
+                seen.served += one.served;
+                seen.duplicates += one.duplicates;
+                seen.resent += one.resent;
+                seen.log_starts_moved += one.log_starts_moved;
             }
             Ok(Err(error)) => return Err(format!("seed {seed}: {error}").into()),
             Err(_) => return Err(format!("seed {seed}: see the panic above").into()),
         }
     }
-    println!("{} traces, {acked} acks kept, {served} batches served", traces.len());
+    println!("{} traces, {seen:?}", traces.len());
     if count > 100 {
-        assert!(acked > count * 20, "the seeds hardly append: {acked}");
-        assert!(served > count * 20, "the seeds hardly read: {served}");
+        assert!(seen.acked > count * 20, "the seeds hardly append: {seen:?}");
+        assert!(seen.served > count * 20, "the seeds hardly read: {seen:?}");
+        assert!(seen.duplicates > count, "hardly anything is sent again: {seen:?}");
+        assert!(seen.log_starts_moved > count, "log starts hardly move: {seen:?}");
+        assert!(seen.resent > count / 4, "hardly anything in doubt is lost: {seen:?}");
     }
     Ok(())
 }

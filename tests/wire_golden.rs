@@ -131,7 +131,7 @@ macro_rules! compare_integers {
         }
     )+};
 }
-compare_integers!(i8 i16 i32 i64);
+compare_integers!(i8 i16 u16 i32 i64);
 
 impl Compare for bool {
     fn compare(&self, json: &Value, _: Told) -> Result {
@@ -205,7 +205,8 @@ macro_rules! compare_structs {
                             .map_err(|error| format!("{}: {error}", stringify!($field)))?;
                         known += 1;
                         if let (true, Some(null)) = (told.nulls, Compare::null()) {
-                            let with_null = Self { $field: null, ..self.clone() };
+                            let mut with_null = self.clone();
+                            with_null.$field = null;
                             let encoded = with_null.encode(&mut Writer::new(), told.version);
                             let field = concat!(stringify!($struct), ".", stringify!($field));
                             let refused = encoded == Err(EncodeError::UnexpectedNull { field });

@@ -35,7 +35,10 @@ fn batches(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("stamp", name), |b| {
             b.iter(|| {
                 sequence += 1;
-                template.stamp(black_box(&mut head), Stamp { run: 1, producer: 2, sequence });
+                template.stamp(
+                    black_box(&mut head),
+                    Stamp { run: 1, producer: 2, sequence, ..Stamp::default() },
+                );
             });
         });
         group.finish();

@@ -1,10 +1,16 @@
 //! The command line: options, and the tables a person reads. Everything printed to standard output is
 //! printed here.
 
+mod against;
 mod compare;
 mod limits;
 mod load;
+mod machine;
+mod progress;
+mod quick;
 mod replay;
+mod report;
+mod run;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,6 +18,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::error::{Doing, Result};
+use crate::report::Report;
+use crate::units::{human_bytes, parse_bytes, parse_size};
 
 /// Loads, checks and compares brokers that speak the Kafka protocol.
 #[derive(Parser)]
@@ -23,6 +31,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run a workload and report latencies, throughput, integrity and what it cost.
+    Run(run::RunArgs),
+    /// Say in two minutes where a broker stands on this machine: limits, produce, fetch, end to end.
+    Quick(quick::QuickArgs),
+    /// Say how much more the generator can send than a broker takes.
+    Headroom(quick::QuickArgs),
     /// Measure what this machine can do at best: the same frames on plain system calls.
     Limits(limits::LimitsArgs),
     /// Produce pre-encoded batches.
@@ -31,10 +45,16 @@ enum Command {
     Fetch(load::FetchArgs),
     /// Read everything back and check it against what was acknowledged.
     Verify(load::VerifyArgs),
+    /// Make one report of the results of several runs, as written by `--json`.
+    Report(report::ReportArgs),
     /// Produce a file line by line, and read it back.
     Replay(replay::ReplayArgs),
+    /// Run two brokers in interleaved blocks and say whether the second is better or worse.
+    Compare(compare::CompareArgs),
+    /// Fetch Apache Kafka's jars with Maven, to compare with.
+    FetchKafka(compare::FetchKafkaArgs),
     /// Run a broker and the machine's limits in turns, and give the ratio.
-    CompareLimits(compare::CompareArgs),
+    CompareLimits(against::AgainstArgs),
     /// The measured side of `limits`, started by it.
     #[command(hide = true)]
     LimitServer {
@@ -49,6 +69,12 @@ struct Output {
     /// Append the result as one line of JSON to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write a report as one page that needs no network.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write the report as Markdown.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
 }
 
 impl Output {
@@ -61,6 +87,17 @@ impl Output {
         let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
         file.and_then(|mut file| std::io::Write::write_all(&mut file, &line)).doing(path.display())
     }
+
+    /// The report, where one is asked for.
+    fn report(&self, report: &Report) -> Result<()> {
+        if let Some(path) = &self.html {
+            report.write_html(path)?;
+        }
+        if let Some(path) = &self.markdown {
+            report.write_markdown(path)?;
+        }
+        Ok(())
+    }
 }
 
 /// Runs the command line of this process: 0 if all is well, 1 if a run failed or its data is wrong, 2
@@ -68,12 +105,18 @@ impl Output {
 #[must_use]
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Quick(args) => quick::run(&args),
+        Command::Headroom(args) => quick::headroom(&args),
         Command::Limits(args) => limits::run(&args),
         Command::Produce(args) => load::produce(&args),
         Command::Fetch(args) => load::fetch(&args),
         Command::Verify(args) => load::verify(&args),
+        Command::Report(args) => report::run(&args),
         Command::Replay(args) => replay::run(&args),
-        Command::CompareLimits(args) => compare::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::FetchKafka(args) => compare::fetch_kafka(&args),
+        Command::CompareLimits(args) => against::run(&args),
         Command::LimitServer { spec } => crate::limits::serve_child(&spec).map(|()| true),
     };
     match outcome {
@@ -89,61 +132,21 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// A number of bytes with an optional unit: `64KiB`, `1MiB`, `4GiB`, `10GB`.
-fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor: u64 = match unit {
-        "" | "B" => 1,
-        "K" | "KiB" => 1 << 10,
-        "M" | "MiB" => 1 << 20,
-        "G" | "GiB" => 1 << 30,
-        "kB" | "KB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        _ => {
-            return Err(format!("{unit:?} is no unit: use KiB, MiB, GiB, KB, MB or GB"));
-        }
-    };
-    let number: u64 = number.parse().map_err(|_| format!("{text:?} is no number of bytes"))?;
-    number.checked_mul(factor).ok_or_else(|| format!("{text:?} is too much"))
-}
-
-/// The same for things that fit into memory.
-fn parse_size(text: &str) -> std::result::Result<usize, String> {
-    usize::try_from(parse_bytes(text)?).map_err(|_| format!("{text:?} is too much"))
-}
-
-fn human_bytes(bytes: u64) -> String {
-    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
-        if bytes >= 1 << shift {
-            let value = bytes as f64 / f64::from(1_u32 << shift);
-            return if value.fract() == 0.0 {
-                format!("{value} {unit}")
-            } else {
-                format!("{value:.1} {unit}")
-            };
-        }
-    }
-    format!("{bytes} B")
+/// The command line of this process, for whoever repeats it.
+fn command_line() -> String {
+    let plain =
+        |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:,%@+".contains(c));
+    let words = std::env::args().enumerate().map(|(i, word)| match i {
+        0 => "millstream-bench".to_owned(),
+        _ if !word.is_empty() && plain(&word) => word,
+        _ => format!("'{}'", word.replace('\'', "'\\''")),
+    });
+    words.collect::<Vec<String>>().join(" ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_have_units() {
-        assert_eq!(parse_bytes("64KiB"), Ok(65_536));
-        assert_eq!(parse_bytes("4GiB"), Ok(4 << 30));
-        assert_eq!(parse_bytes("3GB"), Ok(3_000_000_000));
-        assert_eq!(parse_bytes("17"), Ok(17));
-        for wrong in ["", "GiB", "1 GiB", "5TB", "99999999999GiB"] {
-            assert!(parse_bytes(wrong).is_err(), "{wrong}");
-        }
-        assert_eq!(human_bytes(65_536), "64 KiB");
-        assert_eq!(human_bytes(1_500_000), "1.4 MiB");
-    }
 
     #[test]
     fn the_command_line_is_consistent() {

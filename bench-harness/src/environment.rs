@@ -1,5 +1,6 @@
 //! The machine: which core a thread runs on, what a process has spent, what the run took place on.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -107,10 +108,13 @@ pub struct Environment {
     pub kernel: String,
     /// Main memory in MiB.
     pub memory_mib: u64,
-    /// The type of the filesystem that holds the data, as its magic number.
+    /// The type of the filesystem that holds the data.
     pub filesystem: String,
     /// The harness's version.
     pub harness: String,
+    /// What else there is to know: microcode, mitigations, governor, hypervisor, drive.
+    #[serde(default)]
+    pub details: BTreeMap<String, String>,
 }
 
 impl Environment {
@@ -118,6 +122,26 @@ impl Environment {
     #[must_use]
     pub fn here(data_dir: Option<&Path>) -> Environment {
         let system = rustix::system::uname();
+        let (filesystem, drive) =
+            data_dir.and_then(mount_of).unwrap_or((String::new(), String::new()));
+        let mut details = BTreeMap::new();
+        let mut note = |key: &str, value: Option<String>| {
+            if let Some(value) = value.filter(|v| !v.is_empty()) {
+                details.insert(key.to_owned(), value);
+            }
+        };
+        note("microcode", first_value("/proc/cpuinfo", "microcode"));
+        note("governor", line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"));
+        note(
+            "threads of core 0",
+            line("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list"),
+        );
+        note("mitigations", mitigations());
+        note("transparent huge pages", line("/sys/kernel/mm/transparent_hugepage/enabled"));
+        let hypervisor = first_value("/proc/cpuinfo", "flags")
+            .map(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor"));
+        note("virtual machine", hypervisor.map(|is| if is { "yes" } else { "no" }.to_owned()));
+        note("drive", Some(drive));
         Environment {
             cpu: first_value("/proc/cpuinfo", "model name").unwrap_or_default(),
             cores: count_of("/proc/cpuinfo", "processor"),
@@ -125,12 +149,68 @@ impl Environment {
             memory_mib: first_value("/proc/meminfo", "MemTotal")
                 .and_then(|v| v.split_whitespace().next()?.parse::<u64>().ok())
                 .map_or(0, |kib| kib / 1024),
-            filesystem: data_dir
-                .and_then(|dir| rustix::fs::statfs(dir).ok())
-                .map_or_else(String::new, |fs| format!("{:#x}", fs.f_type)),
+            filesystem,
             harness: env!("CARGO_PKG_VERSION").to_owned(),
+            details,
         }
     }
+
+    /// All of it as names and values.
+    #[must_use]
+    pub fn card(&self) -> Vec<(String, String)> {
+        let mut card = vec![
+            ("processor".to_owned(), format!("{} x {}", self.cores, self.cpu)),
+            ("memory".to_owned(), format!("{} MiB", self.memory_mib)),
+            ("kernel".to_owned(), self.kernel.clone()),
+        ];
+        if !self.filesystem.is_empty() {
+            card.push(("filesystem of the data".to_owned(), self.filesystem.clone()));
+        }
+        card.extend(self.details.iter().map(|(key, value)| (key.clone(), value.clone())));
+        card.push(("millstream-bench".to_owned(), self.harness.clone()));
+        card
+    }
+}
+
+/// The first line of a file.
+fn line(path: &str) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.lines().next()?.trim().to_owned())
+}
+
+/// How many of the known processor faults are mitigated, and by what the costly ones.
+fn mitigations() -> Option<String> {
+    let faults = fs::read_dir("/sys/devices/system/cpu/vulnerabilities").ok()?;
+    let mut active: Vec<String> = faults
+        .flatten()
+        .filter(|fault| {
+            fs::read_to_string(fault.path()).is_ok_and(|text| text.starts_with("Mitigation"))
+        })
+        .map(|fault| fault.file_name().to_string_lossy().into_owned())
+        .collect();
+    active.sort();
+    Some(if active.is_empty() { "none".to_owned() } else { active.join(", ") })
+}
+
+/// Type and options of the filesystem that holds a directory, and the device below it.
+fn mount_of(directory: &Path) -> Option<(String, String)> {
+    let directory = directory.canonicalize().ok()?;
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let best = mounts
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let (device, at, kind, options) =
+                (words.next()?, words.next()?, words.next()?, words.next()?);
+            directory.starts_with(at).then_some((at.len(), device, kind, options))
+        })
+        .max_by_key(|(len, ..)| *len)?;
+    let (_, device, kind, options) = best;
+    let name = device.rsplit('/').next().unwrap_or_default();
+    let model = line(&format!("/sys/class/block/{name}/device/model"));
+    let cache = line(&format!("/sys/class/block/{name}/queue/write_cache"));
+    let drive = [model, cache.map(|cache| format!("cache: {cache}"))];
+    let drive: Vec<String> = drive.into_iter().flatten().collect();
+    Some((format!("{kind} ({options})"), format!("{name} {}", drive.join(", ")).trim().to_owned()))
 }
 
 fn count_of(path: &str, key: &str) -> usize {

@@ -3,22 +3,33 @@
 //!
 //! Of the broker it uses the `protocol` and `record` modules only, so it drives any such broker.
 
+pub mod against;
 pub mod batches;
 pub mod broker;
 pub mod cli;
 pub mod compare;
-pub mod consumer;
 pub mod driver;
+pub mod engine;
 pub mod environment;
 pub mod error;
+pub mod estimate;
+pub mod find;
 pub mod limits;
+pub mod logs;
 pub mod oracle;
+pub mod peers;
 pub mod poll;
-pub mod producer;
+pub mod quick;
+pub mod random;
+pub mod ratios;
 pub mod replay;
+pub mod report;
+pub mod resources;
 pub mod result;
 pub mod state;
 pub mod stats;
+pub mod units;
+pub mod workload;
 
 /// Waits, on a thread that serves nobody meanwhile.
 pub(crate) fn pause(time: std::time::Duration) {

@@ -3,7 +3,9 @@
 use std::error::Error;
 use std::path::Path;
 
-use bench_harness::limits::{self, LimitKind, LimitResult, LimitSpec};
+use bench_harness::engine;
+use bench_harness::engine::plan::{Plan, ProduceSpec};
+use bench_harness::limits::{self, LimitKind, LimitResult, LimitSpec, ProduceSink};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_millstream-bench");
 const MIB: u64 = 1 << 20;
@@ -21,7 +23,7 @@ fn run(
 ) -> Result<LimitResult, Box<dyn Error>> {
     let directory = directory()?;
     let file =
-        kind_writes(kind).then(|| limits::prepare_file(directory.path(), 8 * MIB)).transpose()?;
+        kind.needs_file().then(|| limits::prepare_file(directory.path(), 8 * MIB)).transpose()?;
     let spec = LimitSpec {
         file,
         memory_bytes: 4 << 20,
@@ -61,6 +63,47 @@ fn stages_without_answers_take_every_frame() -> Result<(), Box<dyn Error>> {
         assert_eq!(result.writes > 0, kind_writes(kind), "{kind:?}");
     }
     Ok(())
+}
+
+#[test]
+fn a_flush_covers_every_frame_before_its_answer() -> Result<(), Box<dyn Error>> {
+    for (frame_bytes, connections) in [(64 << 10, 4), (100_000, 3), (1 << 20, 16)] {
+        let result = run(LimitKind::IngestFlush, frame_bytes, connections)?;
+        assert_eq!(result.answers, result.frames, "{frame_bytes}");
+        assert!(result.writes > 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn files_are_sent_whole_either_way() -> Result<(), Box<dyn Error>> {
+    for kind in [LimitKind::SendFile, LimitKind::DirectReadToSocket] {
+        for (frame_bytes, connections) in [(64 << 10, 4), (1 << 20, 3), (100_001, 2)] {
+            let result = run(kind, frame_bytes, connections)?;
+            assert_eq!(result.answers, result.frames, "{kind:?} {frame_bytes}");
+            assert_eq!(result.bytes, result.answers * frame_bytes as u64);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_disk_alone_is_timed() -> Result<(), Box<dyn Error>> {
+    for kind in [LimitKind::Write4k, LimitKind::Write4kFlush] {
+        let result = run(kind, 4096, 1)?;
+        assert_eq!(result.latency.map(|l| l.count), Some(result.writes), "{kind:?}");
+        assert!(result.writes > 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_sink_takes_what_the_generator_sends() -> Result<(), Box<dyn Error>> {
+    let sink = ProduceSink::start(None, Path::new(PROGRAM))?;
+    let spec = ProduceSpec { bytes: Some(20 * MIB), ..ProduceSpec::new("sink") };
+    let result = engine::run(&Plan::produce(&sink.address(), spec), &mut |_| ())?;
+    assert!(result.is_clean() && result.produced.bytes >= 20 * MIB, "{result:?}");
+    Ok(sink.stop()?)
 }
 
 #[test]

@@ -5,9 +5,11 @@ mod fake;
 use std::error::Error;
 use std::time::Duration;
 
-use bench_harness::consumer::{self, FetchSpec, Range};
-use bench_harness::oracle::{Depth, Verdict};
-use bench_harness::producer::{self, Acks, ProduceSpec};
+use bench_harness::engine;
+use bench_harness::engine::payload::Payload;
+use bench_harness::engine::plan::{Acks, FetchSpec, Plan, ProduceSpec, Range};
+use bench_harness::engine::schedule::{Pace, Rate, Shape};
+use bench_harness::oracle::Verdict;
 use bench_harness::replay::{self, ReplaySpec};
 use bench_harness::result::RunResult;
 use bench_harness::state::State;
@@ -16,14 +18,25 @@ use fake::{FakeBroker, Fault};
 type Outcome = Result<(), Box<dyn Error>>;
 
 /// Twenty batches on each of three partitions.
-fn spec(broker: &FakeBroker) -> ProduceSpec {
+fn spec() -> ProduceSpec {
     ProduceSpec {
         connections: 3,
-        batch_bytes: 2000,
-        record_bytes: 100,
+        payload: Payload::Filler { batch_bytes: 2000, record_bytes: 100 },
         bytes: Some(60 * 2000 - 1000),
-        ..ProduceSpec::new(&broker.address, "t")
+        ..ProduceSpec::new("t")
     }
+}
+
+fn spec_without_end() -> ProduceSpec {
+    ProduceSpec { bytes: None, ..spec() }
+}
+
+fn produce(broker: &FakeBroker, spec: ProduceSpec) -> Result<RunResult, Box<dyn Error>> {
+    Ok(engine::run(&Plan::produce(&broker.address, spec), &mut |_| ())?)
+}
+
+fn fetch(broker: &FakeBroker, spec: FetchSpec) -> Result<RunResult, Box<dyn Error>> {
+    Ok(engine::run(&Plan::fetch(&broker.address, spec), &mut |_| ())?)
 }
 
 /// Produces with that fault, then verifies against the state file.
@@ -31,16 +44,15 @@ fn produce_and_verify(fault: Fault) -> Result<(RunResult, Verdict), Box<dyn Erro
     let broker = FakeBroker::start(fault)?;
     let directory = tempfile::tempdir()?;
     let state = directory.path().join("state");
-    let produced = producer::run(&ProduceSpec { state: Some(state.clone()), ..spec(&broker) })?;
-    let fetch = FetchSpec {
-        depth: Depth::Bytes,
+    let produced = produce(&broker, ProduceSpec { state: Some(state.clone()), ..spec() })?;
+    let whole = FetchSpec {
         acked: Some(State::read(&state)?),
         connections: 2,
         // Smaller than two batches, so that fetches end inside batches.
         partition_bytes: 3000,
-        ..FetchSpec::new(&broker.address, "t", Range::Whole)
+        ..FetchSpec::new("t", Range::Whole)
     };
-    let verified = consumer::run(&fetch)?;
+    let verified = fetch(&broker, whole)?;
     Ok((produced, verified.verdict.ok_or("no verdict")?))
 }
 
@@ -48,8 +60,8 @@ fn produce_and_verify(fault: Fault) -> Result<(RunResult, Verdict), Box<dyn Erro
 fn what_an_honest_broker_holds_is_clean() -> Outcome {
     let (produced, verdict) = produce_and_verify(Fault::Nothing)?;
     assert!(produced.is_clean(), "{produced:?}");
-    assert_eq!((produced.requests, produced.latency.count), (60, 60));
-    assert_eq!((verdict.batches, verdict.records), (60, produced.records));
+    assert_eq!((produced.produced.requests, produced.latency("ack").count), (60, 60));
+    assert_eq!((verdict.batches, verdict.records), (60, produced.produced.records));
     assert!(verdict.is_clean() && verdict.gaps == 0, "{verdict:?}");
     Ok(())
 }
@@ -79,7 +91,7 @@ fn a_refused_batch_is_an_error_of_the_run_and_not_lost() -> Outcome {
     let (produced, verdict) = produce_and_verify(Fault::Refuse(5))?;
     assert!(!produced.is_clean());
     assert_eq!(produced.errors.get("KafkaStorageError"), Some(&3), "{produced:?}");
-    assert_eq!((produced.requests, verdict.batches), (57, 57));
+    assert_eq!((produced.produced.requests, verdict.batches), (57, 57));
     assert!(verdict.is_clean(), "{verdict:?}");
     Ok(())
 }
@@ -89,24 +101,23 @@ fn a_broker_that_dies_leaves_what_it_acknowledged_on_file() -> Outcome {
     let broker = FakeBroker::start(Fault::Die(7))?;
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("state");
-    let produced = producer::run(&ProduceSpec { state: Some(path.clone()), ..spec(&broker) })?;
+    let produced = produce(&broker, ProduceSpec { state: Some(path.clone()), ..spec() })?;
     assert!(produced.broken.is_some() && !produced.is_clean(), "{produced:?}");
     let state = State::read(&path)?;
-    assert_eq!(state.streams.values().map(|a| a.end).sum::<u64>(), produced.requests);
+    assert_eq!(state.streams.values().map(|a| a.end).sum::<u64>(), produced.produced.requests);
     // Whatever answers at that address later lacks it all, the topic to begin with.
     let other = FakeBroker::start(Fault::Nothing)?;
-    let fetch =
-        FetchSpec { acked: Some(state), ..FetchSpec::new(&other.address, "t", Range::Whole) };
-    assert!(consumer::run(&fetch).is_err());
+    let whole = FetchSpec { acked: Some(state), ..FetchSpec::new("t", Range::Whole) };
+    assert!(fetch(&other, whole).is_err());
     Ok(())
 }
 
 #[test]
 fn without_acks_everything_arrives_before_the_run_ends() -> Outcome {
     let broker = FakeBroker::start(Fault::Nothing)?;
-    let produced = producer::run(&ProduceSpec { acks: Acks::None, ..spec(&broker) })?;
+    let produced = produce(&broker, ProduceSpec { acks: Acks::None, ..spec() })?;
     assert!(produced.is_clean(), "{produced:?}");
-    let read = consumer::run(&FetchSpec::new(&broker.address, "t", Range::Whole))?;
+    let read = fetch(&broker, FetchSpec::new("t", Range::Whole))?;
     assert_eq!(read.verdict.map(|v| v.batches), Some(60));
     Ok(())
 }
@@ -114,38 +125,105 @@ fn without_acks_everything_arrives_before_the_run_ends() -> Outcome {
 #[test]
 fn a_repeated_fetch_reads_the_same_again() -> Outcome {
     let broker = FakeBroker::start(Fault::Nothing)?;
-    producer::run(&spec(&broker))?;
-    let fetch = FetchSpec {
+    produce(&broker, spec())?;
+    let again = FetchSpec {
         connections: 2,
         in_flight: 3,
         partition_bytes: 10_000,
         bytes: Some(1_000_000),
-        ..FetchSpec::new(&broker.address, "t", Range::Repeat)
+        ..FetchSpec::new("t", Range::Repeat)
     };
-    let read = consumer::run(&fetch)?;
+    let read = fetch(&broker, again)?;
     assert!(read.is_clean(), "{read:?}");
-    assert!(read.bytes >= 1_000_000 && read.verdict.is_some_and(|v| v.batches > 400), "{read:?}");
+    assert!(
+        read.fetched.bytes >= 1_000_000 && read.verdict.is_some_and(|v| v.batches > 400),
+        "{read:?}"
+    );
     Ok(())
 }
 
 #[test]
 fn the_tail_brings_what_is_produced_meanwhile() -> Outcome {
     let broker = FakeBroker::start(Fault::Nothing)?;
-    producer::run(&spec(&broker))?;
+    produce(&broker, spec())?;
     let follow = FetchSpec {
         bytes: Some(100_000),
-        duration: Some(Duration::from_secs(20)),
-        depth: Depth::Bytes,
         wait: Duration::ZERO,
-        ..FetchSpec::new(&broker.address, "t", Range::Tail)
+        ..FetchSpec::new("t", Range::Tail)
     };
-    let follower = std::thread::spawn(move || consumer::run(&follow).map_err(|e| e.to_string()));
+    let duration = Some(Duration::from_secs(20));
+    let follow = Plan { duration, ..Plan::fetch(&broker.address, follow) };
+    let follower =
+        std::thread::spawn(move || engine::run(&follow, &mut |_| ()).map_err(|e| e.to_string()));
     // Until the follower has had its fill, whenever it began.
     while !follower.is_finished() {
-        producer::run(&spec(&broker))?;
+        produce(&broker, spec())?;
     }
     let read = follower.join().map_err(|_| "the follower panicked")??;
-    assert!(read.is_clean() && read.bytes >= 100_000, "{read:?}");
+    assert!(read.is_clean() && read.fetched.bytes >= 100_000, "{read:?}");
+    Ok(())
+}
+
+#[test]
+fn an_open_loop_sends_on_schedule_and_everything_comes_back() -> Outcome {
+    let broker = FakeBroker::start(Fault::Nothing)?;
+    produce(&broker, spec())?;
+    let shapes = [
+        Shape::Constant,
+        Shape::Poisson,
+        Shape::Bursts { requests: 10 },
+        Shape::Ramp { from: 0.5, to: 1.5 },
+    ];
+    for shape in shapes {
+        let pace = Pace::Open { rate: Rate::Requests(500.0), shape };
+        let follow = FetchSpec { wait: Duration::ZERO, ..FetchSpec::new("t", Range::Tail) };
+        let plan = Plan {
+            fetch: vec![follow],
+            warm_up: Duration::from_millis(200),
+            duration: Some(Duration::from_millis(800)),
+            interval: Duration::from_millis(200),
+            ..Plan::produce(
+                &broker.address,
+                ProduceSpec { pace, in_flight: 1000, ..spec_without_end() },
+            )
+        };
+        let mut told = 0;
+        let result = engine::run(&plan, &mut |_| told += 1)?;
+        assert!(result.is_clean(), "{shape:?}: {result:?}");
+        let scheduled = result.latency("lateness").count;
+        // Of 400 those that the shape puts into the measured part.
+        assert!((320..=520).contains(&scheduled), "{shape:?}: {scheduled}");
+        assert_eq!(result.latency("ack").count, scheduled, "{shape:?}: every one is answered");
+        assert_eq!(result.latency("end_to_end").count, scheduled, "{shape:?}: and comes back");
+        assert!(result.latency("ack_records").count > scheduled);
+        assert!(
+            told >= 2 && result.intervals.iter().any(|i| !i.measured),
+            "{:?}",
+            result.intervals
+        );
+        let verdict = result.verdict.ok_or("no verdict")?;
+        assert!(verdict.is_clean() && verdict.gaps == 0 && verdict.batches > scheduled);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_acknowledged_and_does_not_come_back_fails_the_run_that_sent_it() -> Outcome {
+    for (fault, name) in [
+        (Fault::Lose(30), "lost"),
+        (Fault::Double(30), "duplicate"),
+        (Fault::Exchange(30), "reorder"),
+        (Fault::Change(30), "corrupt"),
+    ] {
+        let broker = FakeBroker::start(fault)?;
+        produce(&broker, spec())?;
+        let follow = FetchSpec { wait: Duration::ZERO, ..FetchSpec::new("t", Range::Tail) };
+        let produce = spec();
+        let plan = Plan { fetch: vec![follow], ..Plan::produce(&broker.address, produce) };
+        let result = engine::run(&plan, &mut |_| ())?;
+        assert!(!result.is_clean(), "{fault:?}: {result:?}");
+        assert!(result.findings.iter().any(|f| f.contains(name)), "{:?}", result.findings);
+    }
     Ok(())
 }
 

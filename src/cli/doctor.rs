@@ -3,10 +3,11 @@
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
 
-use millstream::config::Config;
 use millstream::config::machine::Machine;
+use millstream::config::{Config, NamedListener};
 use millstream::limits::BLOCK;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
@@ -16,7 +17,11 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 const KERNEL_MIN: (u32, u32) = (5, 8);
-const MEMLOCK_PER_CORE: u64 = 512 * 1024;
+/// Kernels from here on do not count rings as locked memory.
+const RINGS_UNCOUNTED: (u32, u32) = (5, 12);
+const MEMLOCK_MIN: u64 = 512 * 1024;
+/// The first of January 2026.
+const CLOCK_MIN_MS: i64 = 1_767_225_600_000;
 const OPEN_FILES_MIN: u64 = 65_536;
 const BACKLOG_MIN: u64 = 4096;
 const FREE_MIN: u64 = 10 * GIB;
@@ -130,7 +135,9 @@ fn checks(config: &Config) -> Vec<Check> {
         open_files(),
         backlog(),
         memory(config, &machine),
+        clock(),
     ];
+    checks.extend(config.listeners.iter().map(advertised));
     checks.extend(cpu_quota(config, &machine));
     checks.extend(directory("data directory", &config.log_dir));
     if let Some(journal_dir) = &config.journal_dir {
@@ -139,13 +146,18 @@ fn checks(config: &Config) -> Vec<Check> {
     checks
 }
 
-fn kernel() -> Check {
+fn kernel_version() -> (u32, u32) {
     let uname = rustix::system::uname();
-    let release = uname.release().to_string_lossy().into_owned();
+    let release = uname.release().to_string_lossy();
     let mut numbers = release
         .split(|c: char| !c.is_ascii_digit())
         .map(|number| number.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn kernel() -> Check {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let version = kernel_version();
     let required = format!("{}.{} or later", KERNEL_MIN.0, KERNEL_MIN.1);
     Check::new("kernel", required, release).fail_unless(
         version >= KERNEL_MIN,
@@ -169,26 +181,86 @@ fn io_uring() -> Check {
             "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile, see tuning/README.md"
         }
         Some(Errno::NOMEM) => {
-            "raise the limit of locked memory, as ulimit -l unlimited or LimitMEMLOCK=infinity"
+            "raise the limit of locked memory, as ulimit -l 8192 or LimitMEMLOCK=8M"
         }
         _ => "see the error",
     };
     Check::new("io_uring", required, error.to_string()).fail_unless(false, Severity::Error, remedy)
 }
 
-/// What one executor needs, and what all do. Kernels since 5.12 charge rings to the cgroup instead, so
-/// that only the former stops a start.
+/// The runtime refuses to start an executor below its own minimum. Kernels before 5.12 count every ring
+/// against the limit too; later ones charge the cgroup.
 fn memlock(config: &Config) -> Check {
     let limit = getrlimit(Resource::Memlock).current;
-    let all = MEMLOCK_PER_CORE.saturating_mul(config.cores.len() as u64);
+    let rings = if kernel_version() < RINGS_UNCOUNTED { config.cores.len() as u64 } else { 1 };
+    let required = MEMLOCK_MIN.saturating_mul(rings.max(1)) / 1024;
     let current = limit.map_or("unlimited".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
     let severity = match limit {
-        Some(bytes) if bytes < MEMLOCK_PER_CORE => Severity::Error,
+        Some(bytes) if bytes < MEMLOCK_MIN => Severity::Error,
         _ => Severity::Warning,
     };
-    let remedy = "raise it, as ulimit -l unlimited or LimitMEMLOCK=infinity";
-    Check::new("locked memory", format!("{} KiB, 512 KiB per core", all / 1024), current)
-        .fail_unless(limit.is_none_or(|bytes| bytes >= all), severity, remedy)
+    let remedy = format!("raise it, as ulimit -l {required} or LimitMEMLOCK={required}K");
+    Check::new("locked memory", format!("{required} KiB or more"), current).fail_unless(
+        limit.is_none_or(|bytes| bytes / 1024 >= required),
+        severity,
+        remedy,
+    )
+}
+
+/// A slow clock source costs every request, and a clock that is wrong stamps and expires records wrongly.
+fn clock() -> Check {
+    let path = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+    let source = std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let fast = ["tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"];
+    let now = millstream::time::Clock::timestamp();
+    let set = now.0 >= CLOCK_MIN_MS;
+    let known = if source.is_empty() { "source unknown".to_owned() } else { source.clone() };
+    let current = if set { known } else { format!("{known}, set to before 2026") };
+    let remedy = if set {
+        "choose a clock source that needs no system call: tsc or kvm-clock"
+    } else {
+        "set the clock, and keep it by chrony or systemd-timesyncd"
+    };
+    Check::new("clock", "set, and a fast source as tsc", current).fail_unless(
+        set && (source.is_empty() || fast.contains(&source.as_str())),
+        Severity::Warning,
+        remedy,
+    )
+}
+
+/// Whether what clients are told leads somewhere: an address of this machine, or one with a route to it.
+fn advertised(listener: &NamedListener) -> Check {
+    let told = &listener.advertised;
+    let address = match (told.host.as_str(), told.port).to_socket_addrs().map(|mut all| all.next())
+    {
+        Ok(Some(address)) => address,
+        Ok(None) | Err(_) => {
+            let check = Check::new("advertised address", "resolves", format!("{told} does not"));
+            let remedy = "give an address that clients can resolve by advertised.listeners";
+            return check.fail_unless(false, Severity::Warning, remedy);
+        }
+    };
+    let own = UdpSocket::bind((address.ip(), 0)).is_ok();
+    let route =
+        own || UdpSocket::bind(unspecified(address)).is_ok_and(|s| s.connect(address).is_ok());
+    let current = match (own, route) {
+        (true, _) => format!("{told} is this machine"),
+        (false, true) => format!("{told} is another machine, such as a proxy"),
+        (false, false) => format!("{told} cannot be reached"),
+    };
+    let remedy = "give an address that leads here by advertised.listeners";
+    Check::new("advertised address", "leads to this machine", current).fail_unless(
+        route,
+        Severity::Warning,
+        remedy,
+    )
+}
+
+fn unspecified(like: SocketAddr) -> SocketAddr {
+    match like {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
 }
 
 fn open_files() -> Check {

@@ -3,8 +3,13 @@
 //! Every error is one line, `error: cause; remedy`, on standard error. Exit codes are a contract for
 //! scripts: 0 clean, 1 runtime, 2 usage, 78 configuration.
 
+mod cluster;
+mod configs;
 mod doctor;
 mod logging;
+mod records;
+mod remote;
+mod topic;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -21,6 +26,13 @@ const EXIT_CONFIG: u8 = 78;
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("MILLSTREAM_BUILD"), ")");
 
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  millstream config describe --topic visits
+  millstream config describe --broker 1 --all
+  millstream config alter --topic visits --set retention.ms=3600000 --unset segment.bytes
+  millstream config alter --broker default --set log.retention.ms=86400000";
+
 const EXAMPLES: &str = "\
 Examples:
   millstream                                     serve on 127.0.0.1:9092, data in ./data
@@ -28,6 +40,9 @@ Examples:
   millstream serve --config server.properties --set num.partitions=4
   millstream doctor                              what this machine lacks, and the remedies
   millstream config print                        effective settings and where each was set
+  millstream topic create visits --partitions 6
+  millstream topic consume visits --follow
+  millstream cluster info
 
 Exit codes: 0 clean, 1 runtime error, 2 bad usage, 78 bad configuration.";
 
@@ -48,9 +63,13 @@ struct Cli {
 enum Command {
     /// Run the broker until SIGTERM or SIGINT (also without any command)
     Serve(SettingArgs),
-    /// Show or check the configuration
+    /// Work with topics and their records, of this or any Kafka cluster
+    Topic(topic::TopicArgs),
+    /// Check this broker's settings, or change configs of a cluster
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look at a cluster
+    Cluster(cluster::ClusterArgs),
     /// Show what the broker needs of this machine and what it finds
     Doctor(SettingArgs),
     /// Print the completions for a shell
@@ -66,6 +85,12 @@ enum ConfigCommand {
     Print(SettingArgs),
     /// Check all values and exit
     Check(SettingArgs),
+    /// Show configs of a topic, a broker or a group
+    #[command(after_help = CONFIG_EXAMPLES)]
+    Describe(configs::DescribeArgs),
+    /// Change configs of a topic, a broker or a group
+    #[command(after_help = CONFIG_EXAMPLES)]
+    Alter(configs::AlterArgs),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -137,9 +162,22 @@ enum Failure {
     /// The configuration is well-formed, but what it names cannot be used.
     Unusable(String),
     Config(ConfigError),
+    /// The arguments contradict each other.
+    Usage(String),
     Runtime(String),
     /// What is wrong has been printed.
     Shown,
+}
+
+impl Failure {
+    /// What went wrong, as a line.
+    fn text(self) -> String {
+        match self {
+            Failure::Unusable(text) | Failure::Usage(text) | Failure::Runtime(text) => text,
+            Failure::Config(error) => error.to_string(),
+            Failure::Shown => String::new(),
+        }
+    }
 }
 
 impl From<ConfigError> for Failure {
@@ -173,6 +211,10 @@ pub(crate) fn main() -> ExitCode {
         Err(Failure::Unusable(error)) => {
             eprintln!("error: {error}");
             ExitCode::from(EXIT_CONFIG)
+        }
+        Err(Failure::Usage(error)) => {
+            eprintln!("error: {error}");
+            ExitCode::from(EXIT_USAGE)
         }
         Err(Failure::Runtime(error)) => {
             eprintln!("error: {error}");
@@ -216,6 +258,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 false => Err(Failure::Shown),
             }
         }
+        Command::Topic(args) => topic::run(args),
+        Command::Cluster(args) => cluster::run(&args),
+        Command::Config(ConfigCommand::Describe(args)) => configs::describe(&args),
+        Command::Config(ConfigCommand::Alter(args)) => configs::alter(&args),
         Command::Completions { shell } => {
             let shell = match shell {
                 Shell::Bash => clap_complete::Shell::Bash,
@@ -282,6 +328,11 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn warn_of_unknown_keys(settings: &Settings) {
+    let without = settings.without_effect();
+    if !without.is_empty() {
+        let names: Vec<_> = without.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+        eprintln!("warning: keys without effect here: {}", names.join(", "));
+    }
     if settings.unknown().is_empty() {
         return;
     }

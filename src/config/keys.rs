@@ -16,6 +16,17 @@ pub enum Kind {
     Choice(&'static [&'static str]),
 }
 
+impl Kind {
+    /// The name that Kafka would give it.
+    pub(super) const fn type_name(self) -> &'static str {
+        match self {
+            Kind::Text | Kind::Choice(_) => "STRING",
+            Kind::Boolean => "BOOLEAN",
+            Kind::Number(..) | Kind::Bytes(..) => "LONG",
+        }
+    }
+}
+
 /// One configuration key.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
@@ -47,9 +58,12 @@ use Kind::{Boolean, Bytes, Choice, Number, Text};
 /// Every key, in the order in which they are printed.
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
-    key("listeners", Text, "PLAINTEXT://127.0.0.1:9092", "Address to listen on, [PLAINTEXT://]host:port; port 0 takes a free one"),
-    key("advertised.listeners", Text, "", "Address given to clients; derived: that of listeners, or the host's name if it is any address"),
+    key("listeners", Text, "PLAINTEXT://127.0.0.1:9092", "Addresses to listen on, [NAME://]host:port with commas; port 0 takes a free one"),
+    key("advertised.listeners", Text, "", "Addresses given to clients, by the listener they came by; derived: that of listeners, or the host's name if it is any address"),
+    key("controller.listener.names", Text, "", "Listeners of Kafka's controllers: not opened, for this broker is its own controller"),
+    key("listener.security.protocol.map", Text, "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT", "What each listener's name stands for; PLAINTEXT is the only protocol so far"),
     aliased(&["broker.id"], key("node.id", Number(0, I32), "1", "This broker's id")),
+    key("broker.rack", Text, "", "Where this broker stands, told to clients"),
     aliased(&["log.dir"], key("log.dirs", Text, "./data", "Data directory; one only so far")),
     key("journal.dir", Text, "", "Directory of the journals; derived: inside the data directory (ours)"),
     key("cores", Text, "auto", "CPUs to use, as 0,2-3; auto: all that affinity and cgroup quota allow (ours)"),
@@ -59,6 +73,8 @@ pub const KEYS: &[Key] = &[
     key("min.insync.replicas", Number(1, I32), "1", "Replicas that acks=all needs"),
     key("auto.create.topics.enable", Boolean, "true", "Create a topic when a client asks for one that is missing"),
     key("delete.topic.enable", Boolean, "true", "Let clients delete topics"),
+
+    key("log.write.caching", Boolean, "false", "Acknowledge records when they are received; topics: write.caching (ours)"),
 
     key("message.max.bytes", Bytes(0, I32), "1048588", "Greatest size of a record batch; topics: max.message.bytes"),
     key("log.message.timestamp.type", Choice(&["CreateTime", "LogAppendTime"]), "CreateTime", "Who sets timestamps: the producer or the broker"),
@@ -72,9 +88,13 @@ pub const KEYS: &[Key] = &[
     key("log.retention.ms", Number(-1, I64), "", "How long records are kept, -1: for ever; derived: log.retention.minutes, then .hours"),
     key("log.retention.minutes", Number(-1, I32), "", "How long records are kept; derived: log.retention.hours"),
     key("log.retention.hours", Number(-1, I32), "168", "How long records are kept"),
+    key("log.retention.check.interval.ms", Number(1, I64), "300000", "Time between looks for segments to remove"),
     key("log.retention.bytes", Bytes(-1, I64), "-1", "Size to which a partition is cut, -1: no limit"),
     key("log.index.interval.bytes", Bytes(0, I32), "4096", "Log bytes per entry of the offset index"),
     key("log.index.size.max.bytes", Bytes(4, I32), "10485760", "Greatest size of an index file"),
+
+    key("producer.id.expiration.ms", Number(1, I32), "86400000", "How long an idempotent producer that does not write is remembered"),
+    key("producer.id.expiration.check.interval.ms", Number(1, I32), "600000", "How often idempotent producers are looked through for expired ones"),
 
     key("acks.all.durability", Choice(&["flushed", "written"]), "flushed", "What acks=all waits for: flushed survives power loss, written only the death of the process (ours)"),
     key("journal.flush.ms", Number(1, I32), "100", "Longest time that acks=1 data stays unflushed (ours)"),
@@ -82,10 +102,24 @@ pub const KEYS: &[Key] = &[
 
     key("socket.request.max.bytes", Bytes(1, I32), "104857600", "Greatest size of a request"),
     key("fetch.max.bytes", Bytes(1024, I32), "57671680", "Greatest size of a fetch response"),
+    key("max.incremental.fetch.session.cache.slots", Number(0, I32), "1000", "Greatest number of fetch sessions"),
     key("max.connections", Number(0, I32), "10000", "Greatest number of connections; Kafka has no limit"),
     key("max.connections.per.ip", Number(0, I32), "2000", "Greatest number of connections from one address; Kafka has no limit"),
+    key("max.request.partition.size.limit", Number(1, I32), "2000", "Partitions in one answer to DescribeTopicPartitions"),
     key("connections.max.idle.ms", Number(1, I64), "600000", "Idle time after which a connection is closed"),
 
+    key("group.initial.rebalance.delay.ms", Number(0, I32), "3000", "How long the first rebalance of a group waits for more members"),
+    key("group.min.session.timeout.ms", Number(1, I32), "6000", "Least session timeout a member may ask for"),
+    key("group.max.session.timeout.ms", Number(1, I32), "1800000", "Greatest session timeout a member may ask for"),
+    key("group.max.size", Number(1, I32), "2147483647", "Greatest number of members of a group"),
+    key("offset.metadata.max.bytes", Number(0, I32), "4096", "Greatest size of the metadata committed with an offset"),
+    key("offsets.retention.minutes", Number(1, I32), "10080", "How long offsets are kept once the group is empty, or without members after the last commit"),
+    key("offsets.retention.check.interval.ms", Number(1, I64), "600000", "Time between looks for offsets to expire"),
+    key("offsets.topic.num.partitions", Number(1, 10_000), "50", "Partitions of __consumer_offsets when it is created"),
+    key("offsets.topic.segment.bytes", Bytes(1 << 20, I32), "104857600", "Segment size of __consumer_offsets when it is created"),
+    key("offsets.topic.replication.factor", Number(1, 3), "1", "Replicas of __consumer_offsets; always one, since there is one broker"),
+
+    key("http.listen", Text, "", "Address of the HTTP port with /metrics, /livez and /readyz, as 127.0.0.1:9644; port 0 takes a free one; empty: none. It asks nobody who they are (ours)"),
     key("log.format", Choice(&["text", "json"]), "text", "Form of the broker's own log (ours)"),
     key("log.level", Choice(&["error", "warn", "info", "debug", "trace"]), "info", "Least severe level of the broker's own log (ours)"),
 ];

@@ -7,31 +7,40 @@
 //! Read once at the start, on the main thread. It knows neither shards nor topics: what topics
 //! override is for `metadata`.
 
+pub mod effect;
+mod groups;
+pub mod kafka;
+mod kafka_keys;
 mod keys;
 mod listener;
 pub mod machine;
 mod sources;
+pub mod topic;
+mod values;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+pub use groups::GroupSettings;
 use keys::Value;
 pub use keys::{KEYS, Key, Kind};
-pub use listener::Listener;
+pub use listener::{Listener, NamedListener};
 use machine::Machine;
 pub use sources::{Settings, Source};
+pub use topic::TopicConfigs;
+pub use values::BrokerValue;
 
 use crate::limits::BLOCK;
 use crate::record::{TimestampType, Validation};
 use crate::types::Durability;
 
 /// The broker's settings. Each field has its key's name; sizes are in bytes, `_ms` in milliseconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// `listeners`.
-    pub listener: Listener,
-    /// `advertised.listeners`. Port 0 stands for the port that was bound.
-    pub advertised_listener: Listener,
+    /// `listeners` with `advertised.listeners`: at least one, all of them without TLS and SASL.
+    pub listeners: Vec<NamedListener>,
     /// `node.id`, also `broker.id`.
     pub node_id: i32,
     /// `log.dirs`, also `log.dir`.
@@ -40,6 +49,12 @@ pub struct Config {
     pub journal_dir: Option<PathBuf>,
     /// `cores`: at least one CPU, in rising order, all of them allowed.
     pub cores: Vec<usize>,
+    /// `broker.rack`.
+    pub broker_rack: Option<String>,
+    /// What topics inherit from the keys that were set at the start.
+    pub topic_defaults: TopicConfigs,
+    /// Every broker key as DescribeConfigs tells it, by name.
+    pub broker_values: Arc<Vec<BrokerValue>>,
     /// `num.partitions`.
     pub num_partitions: i32,
     /// `default.replication.factor`.
@@ -66,6 +81,8 @@ pub struct Config {
     pub log_roll_ms: i64,
     /// `log.retention.ms`, or `.minutes` or `.hours` in milliseconds; -1 for ever.
     pub log_retention_ms: i64,
+    /// `log.retention.check.interval.ms`.
+    pub log_retention_check_interval_ms: u64,
     /// `log.retention.bytes`; -1 without limit.
     pub log_retention_bytes: i64,
     /// `log.index.interval.bytes`.
@@ -80,14 +97,26 @@ pub struct Config {
     pub journal_ring_bytes: usize,
     /// `socket.request.max.bytes`.
     pub socket_request_max_bytes: usize,
+    /// `producer.id.expiration.ms`.
+    pub producer_id_expiration_ms: i64,
+    /// `producer.id.expiration.check.interval.ms`.
+    pub producer_id_expiration_check_interval_ms: u64,
     /// `fetch.max.bytes`.
     pub fetch_max_bytes: usize,
+    /// `max.incremental.fetch.session.cache.slots`.
+    pub fetch_session_slots: usize,
+    /// `max.request.partition.size.limit`.
+    pub max_request_partition_size_limit: i32,
     /// `max.connections`.
     pub max_connections: usize,
     /// `max.connections.per.ip`.
     pub max_connections_per_ip: usize,
     /// `connections.max.idle.ms`.
     pub connections_max_idle_ms: u64,
+    /// The keys of groups: `group.*`, `offset.*` and `offsets.*`.
+    pub groups: GroupSettings,
+    /// `http.listen`: nothing by default.
+    pub http_listen: Option<SocketAddr>,
     /// `log.format`.
     pub log_format: LogFormat,
     /// `log.level`: error, warn, info, debug or trace.
@@ -154,13 +183,24 @@ impl Config {
         // All keys, so that also those are checked that a field is not made of.
         KEYS.iter().try_for_each(|key| checked.value(key.name).map(|_| ()))?;
 
-        let listener = checked.parsed("listeners", Listener::parse)?;
+        let controllers = checked.text("controller.listener.names")?.to_ascii_uppercase();
+        let controllers: Vec<String> = kafka::elements(&controllers).map(str::to_owned).collect();
+        let parse_list = |text: &str| listener::parse_list(text, &controllers);
+        let listeners = listener::combine(
+            checked.parsed("listeners", parse_list)?,
+            checked.parsed("advertised.listeners", parse_list)?,
+            &checked.parsed("listener.security.protocol.map", listener::parse_protocols)?,
+        )
+        .map_err(|(key, problem)| checked.error(key, problem))?;
         let cores = checked.parsed("cores", |text| parse_cores(text, machine))?;
         let journal_dir = checked.text("journal.dir")?;
-        Ok(Config {
-            advertised_listener: checked
-                .parsed("advertised.listeners", |text| advertised(text, &listener))?,
-            listener,
+        let rack = checked.text("broker.rack")?;
+        values::check(settings)?;
+        let mut config = Config {
+            broker_rack: (!rack.is_empty()).then_some(rack),
+            topic_defaults: TopicConfigs::default(),
+            broker_values: Arc::default(),
+            listeners,
             node_id: checked.number("node.id")?,
             log_dir: checked.parsed("log.dirs", parse_log_dirs)?,
             journal_dir: (!journal_dir.is_empty()).then(|| PathBuf::from(journal_dir)),
@@ -189,6 +229,7 @@ impl Config {
                 ("log.retention.minutes", MINUTE),
                 ("log.retention.hours", HOUR),
             ])?,
+            log_retention_check_interval_ms: checked.number("log.retention.check.interval.ms")?,
             log_retention_bytes: checked.number("log.retention.bytes")?,
             log_index_interval_bytes: checked.number("log.index.interval.bytes")?,
             log_index_size_max_bytes: checked.number("log.index.size.max.bytes")?,
@@ -202,17 +243,57 @@ impl Config {
                 _ => checked.number::<usize>("journal.ring.bytes")? / BLOCK * BLOCK,
             },
             cores,
+            producer_id_expiration_ms: checked.number("producer.id.expiration.ms")?,
+            producer_id_expiration_check_interval_ms: checked
+                .number("producer.id.expiration.check.interval.ms")?,
             socket_request_max_bytes: checked.number("socket.request.max.bytes")?,
             fetch_max_bytes: checked.number("fetch.max.bytes")?,
+            fetch_session_slots: checked.number("max.incremental.fetch.session.cache.slots")?,
+            max_request_partition_size_limit: checked.number("max.request.partition.size.limit")?,
             max_connections: checked.number("max.connections")?,
             max_connections_per_ip: checked.number("max.connections.per.ip")?,
             connections_max_idle_ms: checked.number("connections.max.idle.ms")?,
+            groups: GroupSettings::new(&checked)?,
+            http_listen: checked.parsed("http.listen", parse_http_listen)?,
             log_format: match checked.text("log.format")?.as_str() {
                 "json" => LogFormat::Json,
                 _ => LogFormat::Text,
             },
             log_level: checked.text("log.level")?,
-        })
+        };
+        config.topic_defaults = config.inherited(settings);
+        config.broker_values = Arc::new(values::values(&config, settings));
+        Ok(config)
+    }
+
+    /// What topics inherit: the checked fields where there are any, else what was set.
+    fn inherited(&self, settings: &Settings) -> TopicConfigs {
+        let mut topics = TopicConfigs::default();
+        for key in topic::topic_keys() {
+            // In rising precedence: the key of the same unit wins.
+            for (broker_key, unit) in kafka::synonyms(key.name).iter().rev() {
+                let Some(value) = settings.given(broker_key) else { continue };
+                match value.trim().parse::<i64>() {
+                    Ok(number) if *unit != 1 => {
+                        topics.set(key.name, &number.saturating_mul(*unit).to_string());
+                    }
+                    _ => topics.set(key.name, value),
+                }
+            }
+        }
+        topics.max_message_bytes = self.message_max_bytes;
+        topics.segment_bytes = u64::from(self.log_segment_bytes);
+        topics.segment_ms = self.log_roll_ms;
+        topics.segment_index_bytes = u64::from(self.log_index_size_max_bytes);
+        topics.index_interval_bytes = u64::from(self.log_index_interval_bytes);
+        topics.retention_ms = self.log_retention_ms;
+        topics.retention_bytes = self.log_retention_bytes;
+        topics.timestamp_type = self.log_message_timestamp_type;
+        topics.timestamp_before_max_ms = self.log_message_timestamp_before_max_ms;
+        topics.timestamp_after_max_ms = self.log_message_timestamp_after_max_ms;
+        topics.min_insync_replicas = self.min_insync_replicas;
+        topics.set(topic::WRITE_CACHING, settings.given("log.write.caching").unwrap_or("false"));
+        topics
     }
 
     /// Every key with its effective value and that value's source, as set; derived values as they came
@@ -223,7 +304,9 @@ impl Config {
             let setting = settings.get(key);
             let value = match (key.name, setting.value.is_empty()) {
                 ("advertised.listeners", true) => {
-                    format!("PLAINTEXT://{}", self.advertised_listener)
+                    let told = self.listeners.iter();
+                    let told = told.map(|l| format!("{}://{}", l.name, l.advertised));
+                    told.collect::<Vec<_>>().join(",")
                 }
                 ("cores", _) => list(&self.cores),
                 ("journal.ring.bytes", true) => self.journal_ring_bytes.to_string(),
@@ -326,22 +409,16 @@ fn parse_log_dirs(text: &str) -> Result<PathBuf, (String, String)> {
     Ok(PathBuf::from(text))
 }
 
-fn advertised(text: &str, listener: &Listener) -> Result<Listener, (String, String)> {
-    if !text.is_empty() {
-        let advertised = Listener::parse(text)?;
-        if advertised.is_any_address() {
-            return Err((
-                "is no address that a client can connect to".to_owned(),
-                "give a host name or address".to_owned(),
-            ));
-        }
-        return Ok(advertised);
+fn parse_http_listen(text: &str) -> Result<Option<SocketAddr>, (String, String)> {
+    if text.is_empty() {
+        return Ok(None);
     }
-    if !listener.is_any_address() {
-        return Ok(listener.clone());
-    }
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Ok(Listener { host, port: listener.port })
+    text.parse().map(Some).map_err(|_| {
+        (
+            "is no address and port".to_owned(),
+            "give one, as 127.0.0.1:9644 or [::1]:9644".to_owned(),
+        )
+    })
 }
 
 /// CPU numbers and ranges, in any order.

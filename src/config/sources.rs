@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::ConfigError;
+use super::effect::{Effect, broker_effect};
+use super::kafka::{self, BROKER};
 use super::keys::{KEYS, Key, find};
 
 /// Where an effective value was set.
@@ -44,6 +46,8 @@ pub(super) struct Setting {
 #[derive(Clone, Debug)]
 pub struct Settings {
     values: BTreeMap<&'static str, Setting>,
+    /// What was set under each of Kafka's and our names, as it was written.
+    given: BTreeMap<&'static str, (String, Source)>,
     unknown: Vec<(String, Source)>,
 }
 
@@ -58,6 +62,7 @@ const NOT_KEYS: &[&str] = &[
     "KAFKA_HOME",
     "KAFKA_GC_LOG_OPTS",
     "MILLSTREAM_CONFIG",
+    "MILLSTREAM_BOOTSTRAP_SERVER",
 ];
 
 impl Settings {
@@ -71,14 +76,20 @@ impl Settings {
         };
         Settings {
             values: KEYS.iter().map(|key| (key.name, setting(key))).collect(),
+            given: BTreeMap::new(),
             unknown: Vec::new(),
         }
     }
 
     /// Sets one value. Later calls win; a name wins over its aliases within one kind of source.
     pub fn set(&mut self, name: &str, value: String, source: Source) {
+        if let Some(known) = known(name) {
+            self.given.insert(known, (value.clone(), source.clone()));
+        }
         let Some(key) = find(name) else {
-            self.unknown.push((name.to_owned(), source));
+            if known(name).is_none() {
+                self.unknown.push((name.to_owned(), source));
+            }
             return;
         };
         let by_name = key.name == name;
@@ -104,7 +115,7 @@ impl Settings {
         let source = Source::File(path.to_owned());
         if path.extension().is_some_and(|extension| extension == "properties") {
             for (name, value) in properties(&text) {
-                self.set(name, value.to_owned(), source.clone());
+                self.set(&name, value, source.clone());
             }
             return Ok(());
         }
@@ -166,6 +177,29 @@ impl Settings {
         }
     }
 
+    /// What was set under exactly this name.
+    #[must_use]
+    pub fn given(&self, name: &str) -> Option<&str> {
+        self.given.get(name).map(|(value, _)| value.as_str())
+    }
+
+    /// Everything that was set under a known name, with its source.
+    pub(super) fn all_given(&self) -> impl Iterator<Item = (&'static str, &str, &Source)> {
+        self.given.iter().map(|(name, (value, source))| (*name, value.as_str(), source))
+    }
+
+    /// What was set of Kafka's keys although it has no effect here, with the reasons.
+    #[must_use]
+    pub fn without_effect(&self) -> Vec<(&'static str, &'static str)> {
+        self.given
+            .keys()
+            .filter_map(|name| match broker_effect(name) {
+                Some(Effect::NoEffect(why)) => Some((*name, why)),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// The names that no key has, with their sources.
     #[must_use]
     pub fn unknown(&self) -> &[(String, Source)] {
@@ -179,12 +213,77 @@ impl Settings {
     }
 }
 
-/// The lines of a Java properties file, without its escapes and continued lines.
-fn properties(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', '!']));
-    lines
-        .filter_map(|line| line.split_once(['=', ':']))
-        .map(|(name, value)| (name.trim(), value.trim()))
+/// The table's own copy of a name that Kafka or we have.
+fn known(name: &str) -> Option<&'static str> {
+    if let Some(key) = kafka::find(BROKER, name) {
+        return Some(key.name);
+    }
+    let key = find(name)?;
+    key.aliases.iter().chain([&key.name]).copied().find(|known| *known == name)
+}
+
+/// The settings of a Java properties file: continued lines are joined, escapes resolved.
+fn properties(text: &str) -> Vec<(String, String)> {
+    let mut settings = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let mut logical = line.trim_start().to_owned();
+        if logical.starts_with(['#', '!']) || logical.is_empty() {
+            continue;
+        }
+        // An odd number of backslashes at the end goes on in the next line.
+        while (logical.len() - logical.trim_end_matches('\\').len()) & 1 == 1 {
+            logical.pop();
+            match lines.next() {
+                Some(next) => logical.push_str(next.trim_start()),
+                None => break,
+            }
+        }
+        let end = separator(&logical);
+        let (name, rest) = logical.split_at(end);
+        let rest = rest.trim_start();
+        let value = rest.strip_prefix(['=', ':']).unwrap_or(rest).trim();
+        settings.push((unescaped(name), unescaped(value)));
+    }
+    settings
+}
+
+/// Where the name ends: at the first `=`, `:` or blank that is not escaped.
+fn separator(line: &str) -> usize {
+    let mut escaped = false;
+    for (at, c) in line.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '=' | ':' | ' ' | '\t' => return at,
+            _ => {}
+        }
+    }
+    line.len()
+}
+
+fn unescaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some('n') => out.push('\n'),
+            Some('t') => out.push('\t'),
+            Some('r') => out.push('\r'),
+            Some('u') => {
+                let digits: String = chars.by_ref().take(4).collect();
+                let code = u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32);
+                out.push(code.unwrap_or(char::REPLACEMENT_CHARACTER));
+            }
+            Some(other) => out.push(other),
+            None => {}
+        }
+    }
+    out
 }
 
 /// Dotted names and values of nested tables. The error is the name of a value that is none.

@@ -32,8 +32,12 @@ fn file(name: &str, text: &str) -> (Settings, Result<(), ConfigError>) {
 #[test]
 fn defaults_are_kafkas() {
     let config = config(&[]).unwrap();
-    assert_eq!(config.listener.to_string(), "127.0.0.1:9092");
-    assert_eq!(config.advertised_listener, config.listener);
+    let [listener] = config.listeners.as_slice() else { panic!("{:?}", config.listeners) };
+    assert_eq!(
+        (listener.name.as_str(), listener.bind.to_string().as_str()),
+        ("PLAINTEXT", "127.0.0.1:9092")
+    );
+    assert_eq!(listener.advertised, listener.bind);
     assert_eq!((config.node_id, config.num_partitions), (1, 1));
     assert_eq!(config.message_max_bytes, 1_048_588);
     assert_eq!(config.log_retention_ms, 7 * 24 * HOUR);
@@ -85,8 +89,8 @@ fn a_server_properties_file_is_read() {
         (3, PathBuf::from("/x")),
         "log.dirs wins over log.dir"
     );
-    assert_eq!(config.listener.port, 9093);
-    assert!(!config.advertised_listener.is_any_address());
+    assert_eq!(config.listeners[0].bind.port, 9093);
+    assert!(!config.listeners[0].advertised.is_any_address());
     assert_eq!(settings.unknown().len(), 1);
 }
 
@@ -109,7 +113,15 @@ fn refusals_say_key_value_cause_and_remedy() {
     );
     assert!(refusal("default.replication.factor=3").contains("is more than 1; give 1 or less"));
     assert!(refusal("log.dirs=/a,/b").contains("several directories"));
-    assert!(refusal("listeners=a:1,b:2").contains("several listeners"));
+    assert!(refusal("listeners=a:1,b:2").contains("names the listener PLAINTEXT twice"));
+    assert!(refusal("listeners=A://a:1").contains("add A:PLAINTEXT"));
+    assert!(refusal("listeners=").contains("no address for clients"));
+    assert!(refusal("listeners=a b://a:1").contains("not allowed"));
+    assert!(refusal("advertised.listeners=A://a:1").contains("not in listeners"));
+    assert!(refusal("listener.security.protocol.map=A:TLS").contains("unknown protocol"));
+    assert!(refusal("authorizer.class.name=x").contains("no authorizer"));
+    assert!(refusal("log.cleaner.threads=-1").contains("at least 0"));
+    assert!(refusal("remote.log.storage.system.enable=true").contains("tiered storage"));
     assert!(refusal("listeners=SSL://a:1").contains("TLS and SASL"));
     assert!(refusal("listeners=::1:9092").contains("brackets"));
     assert!(refusal("listeners=localhost").contains("no port"));
@@ -137,8 +149,96 @@ fn derived_values() {
     );
     assert_eq!(config(&["log.retention.hours=-1"]).unwrap().log_retention_ms, -1);
     assert_eq!(config(&["journal.ring.bytes=10000000"]).unwrap().journal_ring_bytes, 9_998_336);
-    assert_eq!(config(&["listeners=[::1]:0"]).unwrap().advertised_listener.to_string(), "[::1]:0");
+    assert_eq!(
+        config(&["listeners=[::1]:0"]).unwrap().listeners[0].advertised.to_string(),
+        "[::1]:0"
+    );
     assert_eq!(default_ring_bytes(1 << 30, 2), 64 << 20);
     assert_eq!(default_ring_bytes(1 << 30, 64), 4 << 20);
     assert_eq!(default_ring_bytes(0, 1), 1 << 20);
+}
+
+#[test]
+fn listeners_have_names_and_addresses_of_their_own() {
+    let config = config(&[
+        "listeners=INTERNAL://0.0.0.0:9092,EXTERNAL://[::]:9094,CONTROLLER://:9093",
+        "advertised.listeners=EXTERNAL://kafka.example.org:443",
+        "listener.security.protocol.map=INTERNAL:PLAINTEXT,EXTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "controller.listener.names=CONTROLLER",
+    ])
+    .unwrap();
+    let told: Vec<_> = config.listeners.iter().map(|l| (l.name.as_str(), l.bind.port)).collect();
+    assert_eq!(told, [("INTERNAL", 9092), ("EXTERNAL", 9094)]);
+    assert_eq!(config.listeners[1].advertised.to_string(), "kafka.example.org:443");
+    assert!(!config.listeners[0].advertised.is_any_address());
+}
+
+/// The file that Kafka itself comes with (`config/server.properties`), all of its settings.
+#[test]
+fn kafkas_own_server_properties_start_a_broker() {
+    let text = "\
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=localhost:9093
+listeners=PLAINTEXT://:9092,CONTROLLER://:9093
+inter.broker.listener.name=PLAINTEXT
+advertised.listeners=PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
+num.network.threads=3
+num.io.threads=8
+socket.send.buffer.bytes=102400
+socket.receive.buffer.bytes=102400
+socket.request.max.bytes=104857600
+log.dirs=/tmp/kraft-combined-logs
+num.partitions=1
+num.recovery.threads.per.data.dir=2
+offsets.topic.replication.factor=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+log.retention.hours=168
+log.segment.bytes=1073741824
+log.retention.check.interval.ms=300000
+";
+    let (settings, added) = file("server.properties", text);
+    added.unwrap();
+    assert!(settings.unknown().is_empty(), "{:?}", settings.unknown());
+    let config = Config::new(&settings, &machine()).unwrap();
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners[0].advertised.to_string(), "localhost:9092");
+    let without: Vec<_> = settings.without_effect().into_iter().map(|(name, _)| name).collect();
+    assert!(
+        without.contains(&"num.io.threads") && !without.contains(&"num.partitions"),
+        "{without:?}"
+    );
+}
+
+#[test]
+fn topics_inherit_and_brokers_tell_what_was_set() {
+    let config =
+        config(&["log.retention.hours=1", "log.segment.bytes=2MiB", "log.cleanup.policy=compact"])
+            .unwrap();
+    assert_eq!(config.topic_defaults.retention_ms, HOUR);
+    assert_eq!(config.topic_defaults.segment_bytes, 2 << 20);
+    assert!(config.topic_defaults.cleanup_compact && !config.topic_defaults.cleanup_delete);
+    let value = |name: &str| config.broker_values.iter().find(|value| value.name == name).unwrap();
+    assert_eq!(value("log.segment.bytes").value(), Some("2097152"));
+    assert_eq!(value("log.retention.ms").value(), None);
+    assert_eq!(value("node.id").value(), Some("1"));
+    assert!(value("ssl.keystore.password").is_sensitive());
+    assert!(config.broker_values.iter().any(|value| value.name == "cores"));
+}
+
+#[test]
+fn properties_are_javas() {
+    let text = "a\\:b = 1\nnum.partitions:7\n  ! no\nlog.dirs /x\\\n    y\nnode.id=\\u0034\nbroker.rack=a\\=b\\\\\n";
+    let (settings, added) = file("server.properties", text);
+    added.unwrap();
+    let config = Config::new(&settings, &machine()).unwrap();
+    assert_eq!((config.num_partitions, config.node_id), (7, 4));
+    assert_eq!(config.log_dir, PathBuf::from("/xy"));
+    assert_eq!(config.broker_rack.as_deref(), Some("a=b\\"));
+    assert_eq!(settings.unknown().len(), 1);
 }

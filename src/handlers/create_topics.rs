@@ -1,21 +1,20 @@
 //! CreateTopics.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use super::describe_configs::topic_entries;
 use super::{Dispatch, ReplyHeader, text, topic_error_code};
-use crate::metadata::topic_configs;
-use crate::protocol::ErrorCode;
+use crate::config::topic::check_topic;
+use crate::metadata::{check_replicas, check_topic_name};
 use crate::protocol::messages::create_topics::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest,
     CreateTopicsResponse,
 };
+use crate::protocol::{ErrorCode, StrBytes};
 use crate::shard::Shard;
 use crate::shard::control::refusal;
 use crate::shard::message::{ControlOutcome, ControlRequest, NewTopic};
-
-/// Config source DYNAMIC_TOPIC_CONFIG.
-const SOURCE_TOPIC: i8 = 1;
 
 pub(super) fn handle(
     shard: &Rc<Shard>,
@@ -30,63 +29,75 @@ pub(super) fn handle(
 }
 
 async fn create(shard: &Rc<Shard>, request: &CreateTopicsRequest) -> Vec<CreatableTopicResult> {
-    let mut seen = BTreeSet::new();
-    let doubled: BTreeSet<&str> = request
-        .topics
-        .iter()
-        .map(|topic| topic.name.as_str())
-        .filter(|name| !seen.insert(*name))
-        .collect();
-    let checked: Vec<Result<NewTopic, (ErrorCode, String)>> = request
-        .topics
-        .iter()
-        .map(|topic| {
-            if doubled.contains(topic.name.as_str()) {
-                let why = "Found multiple entries for this topic.".to_owned();
-                return Err((ErrorCode::InvalidRequest, why));
-            }
-            check(shard, topic)
-        })
-        .collect();
+    let (mut seen, mut doubled) = (BTreeSet::new(), BTreeSet::new());
+    for topic in &request.topics {
+        if !seen.insert(topic.name.as_str()) {
+            doubled.insert(topic.name.as_str());
+        }
+    }
+    let asked: Vec<&CreatableTopic> =
+        request.topics.iter().filter(|topic| !doubled.contains(topic.name.as_str())).collect();
+    let checked: Vec<Result<NewTopic, (ErrorCode, String)>> =
+        asked.iter().map(|topic| check(shard, topic)).collect();
     let topics = checked.iter().filter_map(|c| c.as_ref().ok()).cloned().collect();
     let control = ControlRequest::Create { topics, validate_only: request.validate_only };
-    let mut outcomes = match shard.control(control).await {
-        Ok(outcomes) => outcomes.into_iter(),
-        Err(failure) => {
-            let fail = |topic: &CreatableTopic| {
-                failed(topic, ErrorCode::KafkaStorageError, failure.0.clone())
-            };
-            return request.topics.iter().map(fail).collect();
-        }
-    };
-    request
-        .topics
-        .iter()
-        .zip(checked)
-        .map(|(topic, checked)| match checked {
-            Err((code, why)) => failed(topic, code, why),
-            Ok(new) => match outcomes.next() {
-                Some(ControlOutcome::Created(id)) => CreatableTopicResult {
-                    name: topic.name.clone(),
-                    topic_id: if request.validate_only { Default::default() } else { id.0 },
-                    num_partitions: new.partitions,
-                    replication_factor: 1,
-                    configs: Some(configs(&new)),
-                    ..Default::default()
-                },
-                Some(ControlOutcome::Refused(error)) => {
-                    failed(topic, topic_error_code(&error), refusal(&error).to_owned())
-                }
-                Some(ControlOutcome::Deleted | ControlOutcome::Unknown) | None => {
-                    failed(topic, ErrorCode::UnknownServerError, "no outcome".to_owned())
-                }
+    let outcomes = shard.control(control).await;
+    let mut outcomes = outcomes.map(Vec::into_iter);
+    let created = asked.iter().zip(checked).map(|(topic, checked)| {
+        let new = match checked {
+            Err((code, why)) => return failed(&topic.name, code, why),
+            Ok(new) => new,
+        };
+        match outcomes.as_mut().map(Iterator::next) {
+            Ok(Some(ControlOutcome::Created(id))) => CreatableTopicResult {
+                name: topic.name.clone(),
+                topic_id: if request.validate_only { Default::default() } else { id.0 },
+                num_partitions: new.partitions,
+                replication_factor: 1,
+                configs: Some(configs(shard, &new)),
+                ..Default::default()
             },
-        })
-        .collect()
+            Ok(Some(ControlOutcome::Refused(error))) => {
+                failed(&topic.name, topic_error_code(&error), refusal(&error).to_owned())
+            }
+            Ok(_) => failed(&topic.name, ErrorCode::UnknownServerError, "no outcome".to_owned()),
+            Err(failure) => failed(&topic.name, ErrorCode::KafkaStorageError, failure.0.clone()),
+        }
+    });
+    let mut results: Vec<CreatableTopicResult> = created.collect();
+    // One row for each name, as in Kafka.
+    results.extend(doubled.into_iter().map(|name| {
+        failed(&text(name), ErrorCode::InvalidRequest, "Duplicate topic name.".to_owned())
+    }));
+    results
 }
 
+/// What the machine does not know: the brokers, and nulls. In Kafka's order of checks, so that a topic
+/// that cannot be created for its name is left to the machine.
 fn check(shard: &Shard, topic: &CreatableTopic) -> Result<NewTopic, (ErrorCode, String)> {
     let config = &shard.broker().config;
+    let image = shard.image();
+    let name = topic.name.to_string();
+    if check_topic_name(&name).is_err()
+        || image.by_name(&name).is_some()
+        || image.colliding(&name).is_some()
+    {
+        return Ok(NewTopic { name, partitions: 1, configs: Vec::new() });
+    }
+    let nulls = topic.configs.iter().filter(|config| config.value.is_none());
+    let nulls: Vec<&str> = nulls.map(|config| config.name.as_str()).collect();
+    if !nulls.is_empty() {
+        let why = format!("Null value not supported for topic configs: {}", nulls.join(","));
+        return Err((ErrorCode::InvalidConfig, why));
+    }
+    let configs: BTreeMap<String, String> = topic
+        .configs
+        .iter()
+        .map(|config| {
+            (config.name.to_string(), config.value.clone().unwrap_or_default().to_string())
+        })
+        .collect();
+    check_topic(&configs, image.inherited()).map_err(|why| (ErrorCode::InvalidConfig, why))?;
     let partitions = if topic.assignments.is_empty() {
         match topic.replication_factor {
             -1 | 1 => {}
@@ -110,18 +121,7 @@ fn check(shard: &Shard, topic: &CreatableTopic) -> Result<NewTopic, (ErrorCode, 
     } else {
         check_assignments(config.node_id, topic)?
     };
-    let mut configs = Vec::new();
-    for config in &topic.configs {
-        let value = config.value.as_deref();
-        let Some(value) = value else {
-            let why = format!("Null value not supported for topic configs: {}", config.name);
-            return Err((ErrorCode::InvalidConfig, why));
-        };
-        topic_configs::check(&config.name, value).map_err(|why| (ErrorCode::InvalidConfig, why))?;
-        configs.push((config.name.to_string(), value.to_owned()));
-    }
-    configs.sort();
-    Ok(NewTopic { name: topic.name.to_string(), partitions, configs })
+    Ok(NewTopic { name, partitions, configs: configs.into_iter().collect() })
 }
 
 /// Manual assignments: partitions 0 to n-1, each to this broker alone.
@@ -136,34 +136,40 @@ fn check_assignments(node: i32, topic: &CreatableTopic) -> Result<i32, (ErrorCod
             "A manual partition assignment was specified, but numPartitions was not set to -1.";
         return Err((ErrorCode::InvalidRequest, why.to_owned()));
     }
-    let mut indexes: Vec<i32> = topic.assignments.iter().map(|a| a.partition_index).collect();
-    indexes.sort_unstable();
-    let refuse = |why: &str| Err((ErrorCode::InvalidReplicaAssignment, why.to_owned()));
+    let refuse = |why: String| Err((ErrorCode::InvalidReplicaAssignment, why));
+    let mut indexes = BTreeSet::new();
+    for assignment in &topic.assignments {
+        if !indexes.insert(assignment.partition_index) {
+            return refuse(format!(
+                "Found multiple manual partition assignments for partition {}",
+                assignment.partition_index
+            ));
+        }
+        check_replicas(&assignment.broker_ids, node)
+            .map_err(|error| (topic_error_code(&error), refusal(&error).to_owned()))?;
+    }
     if !indexes.iter().copied().eq((0..).take(indexes.len())) {
-        return refuse("partitions should be a consecutive 0-based integer sequence");
+        return refuse("partitions should be a consecutive 0-based integer sequence".to_owned());
     }
-    if topic.assignments.iter().any(|a| a.broker_ids != [node]) {
-        return refuse("The manual partition assignment includes a broker that is not registered.");
-    }
-    i32::try_from(indexes.len()).or_else(|_| refuse("too many partitions"))
+    i32::try_from(indexes.len()).or_else(|_| refuse("too many partitions".to_owned()))
 }
 
-fn configs(topic: &NewTopic) -> Vec<CreatableTopicConfigs> {
-    topic
-        .configs
-        .iter()
-        .map(|(name, value)| CreatableTopicConfigs {
-            name: text(name.as_str()),
-            value: Some(text(value.as_str())),
-            config_source: SOURCE_TOPIC,
+/// All configs of the new topic, as they are in force (KIP-525).
+fn configs(shard: &Shard, topic: &NewTopic) -> Vec<CreatableTopicConfigs> {
+    topic_entries(&shard.broker().config, &shard.image(), &topic.configs)
+        .into_iter()
+        .map(|entry| CreatableTopicConfigs {
+            name: text(entry.name),
+            value: entry.value.map(text),
+            config_source: entry.source as i8,
             ..Default::default()
         })
         .collect()
 }
 
-fn failed(topic: &CreatableTopic, error_code: ErrorCode, why: String) -> CreatableTopicResult {
+fn failed(name: &StrBytes, error_code: ErrorCode, why: String) -> CreatableTopicResult {
     CreatableTopicResult {
-        name: topic.name.clone(),
+        name: name.clone(),
         error_code,
         error_message: Some(text(why)),
         configs: None,

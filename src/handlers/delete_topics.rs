@@ -1,8 +1,9 @@
 //! DeleteTopics, by name or id.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::{Dispatch, ReplyHeader, text};
+use super::{Dispatch, ReplyHeader, message, text};
 use crate::metadata::Image;
 use crate::protocol::messages::delete_topics::{
     DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse,
@@ -32,55 +33,74 @@ pub(super) fn handle(
 async fn delete(shard: &Rc<Shard>, asked: &[DeleteTopicState]) -> Vec<DeletableTopicResult> {
     let image = shard.image();
     let enabled = shard.broker().config.delete_topic_enable;
-    let found: Vec<Result<(StrBytes, TopicId), ErrorCode>> = asked
+    let refuse = |code: ErrorCode| Err((code, code.message()));
+    let mut found: Vec<Found> = asked
         .iter()
         .map(
-            |asked| {
-                if enabled { find(&image, asked) } else { Err(ErrorCode::TopicDeletionDisabled) }
+            |one| {
+                if enabled { find(&image, one) } else { refuse(ErrorCode::TopicDeletionDisabled) }
             },
         )
         .collect();
-    let ids = found.iter().filter_map(|f| f.as_ref().ok()).map(|(_, id)| *id).collect();
+    let mut ids: BTreeMap<TopicId, usize> = BTreeMap::new();
+    for (_, id) in found.iter().flatten() {
+        *ids.entry(*id).or_default() += 1;
+    }
+    for found in &mut found {
+        let doubled = |id: &TopicId| ids.get(id).is_some_and(|count| *count > 1);
+        if found.as_ref().is_ok_and(|(_, id)| doubled(id)) {
+            *found = Err((ErrorCode::InvalidRequest, "Duplicate topic name or id."));
+        }
+    }
+    let ids = found.iter().flatten().map(|(_, id)| *id).collect();
     let outcomes = shard.control(ControlRequest::Delete(ids)).await;
     let mut outcomes = outcomes.map(Vec::into_iter);
     asked
         .iter()
         .zip(found)
-        .map(|(asked, found)| {
-            let result = |name: Option<StrBytes>, topic_id: Uuid, error_code: ErrorCode| {
-                let error_message =
-                    (error_code != ErrorCode::None).then(|| text(error_code.message()));
-                DeletableTopicResult { name, topic_id, error_code, error_message }
-            };
-            match (found, &mut outcomes) {
-                (Err(code), _) => result(asked.name.clone(), asked.topic_id, code),
-                (Ok((name, id)), Ok(outcomes)) => {
-                    let code = match outcomes.next() {
-                        Some(ControlOutcome::Deleted) => ErrorCode::None,
-                        Some(ControlOutcome::Unknown) => ErrorCode::UnknownTopicOrPartition,
-                        Some(ControlOutcome::Created(_) | ControlOutcome::Refused(_)) | None => {
-                            ErrorCode::UnknownServerError
-                        }
-                    };
-                    result(Some(name), id.0, code)
-                }
-                (Ok((name, id)), Err(_)) => result(Some(name), id.0, ErrorCode::KafkaStorageError),
+        .map(|(asked, found)| match found {
+            Err((code, why)) => result(asked.name.clone(), asked.topic_id, code, why),
+            Ok((name, id)) => {
+                let code = match outcomes.as_mut().map(Iterator::next) {
+                    Ok(Some(ControlOutcome::Deleted)) => ErrorCode::None,
+                    Ok(Some(ControlOutcome::Unknown)) => ErrorCode::UnknownTopicOrPartition,
+                    Ok(_) => ErrorCode::UnknownServerError,
+                    Err(_) => ErrorCode::KafkaStorageError,
+                };
+                result(Some(name), id.0, code, code.message())
             }
         })
         .collect()
 }
 
-fn find(image: &Image, asked: &DeleteTopicState) -> Result<(StrBytes, TopicId), ErrorCode> {
+fn result(
+    name: Option<StrBytes>,
+    topic_id: Uuid,
+    error_code: ErrorCode,
+    why: &str,
+) -> DeletableTopicResult {
+    DeletableTopicResult { name, topic_id, error_code, error_message: message(error_code, why) }
+}
+
+type Found = Result<(StrBytes, TopicId), (ErrorCode, &'static str)>;
+
+fn find(image: &Image, asked: &DeleteTopicState) -> Found {
+    let invalid = |why: &'static str| Err((ErrorCode::InvalidRequest, why));
+    let unknown = |code: ErrorCode| (code, code.message());
     match &asked.name {
-        Some(_) if asked.topic_id != Uuid::nil() => Err(ErrorCode::InvalidRequest),
+        Some(_) if asked.topic_id != Uuid::nil() => {
+            invalid("You may not specify both topic name and topic id.")
+        }
         Some(name) => image
             .by_name(name)
             .map(|topic| (name.clone(), topic.id))
-            .ok_or(ErrorCode::UnknownTopicOrPartition),
-        None if asked.topic_id == Uuid::nil() => Err(ErrorCode::InvalidRequest),
+            .ok_or(unknown(ErrorCode::UnknownTopicOrPartition)),
+        None if asked.topic_id == Uuid::nil() => {
+            invalid("Neither topic name nor id were specified.")
+        }
         None => image
             .by_id(TopicId(asked.topic_id))
             .map(|topic| (text(topic.name.as_str()), topic.id))
-            .ok_or(ErrorCode::UnknownTopicId),
+            .ok_or(unknown(ErrorCode::UnknownTopicId)),
     }
 }

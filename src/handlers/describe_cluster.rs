@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Dispatch, ReplyHeader, text};
+use super::{CLUSTER_OPERATIONS, ClientContext, Dispatch, ReplyHeader, text};
 use crate::protocol::ErrorCode;
 use crate::protocol::messages::describe_cluster::{
     DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
@@ -15,6 +15,7 @@ const BROKERS: i8 = 1;
 pub(super) fn handle(
     shard: &Rc<Shard>,
     reply: ReplyHeader,
+    context: ClientContext,
     request: &DescribeClusterRequest,
 ) -> Dispatch {
     if request.endpoint_type != BROKERS {
@@ -31,15 +32,22 @@ pub(super) fn handle(
         });
     }
     let broker = shard.broker();
+    let endpoint = broker.endpoint(context.listener);
     reply.ready(DescribeClusterResponse {
         cluster_id: text(broker.cluster_id.as_str()),
         controller_id: broker.config.node_id,
         brokers: vec![DescribeClusterBroker {
             broker_id: broker.config.node_id,
-            host: text(broker.advertised_host.as_str()),
-            port: i32::from(broker.advertised_port),
+            host: text(endpoint.host.as_str()),
+            port: i32::from(endpoint.port),
+            rack: broker.config.broker_rack.as_deref().map(text),
             ..Default::default()
         }],
+        cluster_authorized_operations: if request.include_cluster_authorized_operations {
+            CLUSTER_OPERATIONS
+        } else {
+            i32::MIN
+        },
         ..Default::default()
     })
 }

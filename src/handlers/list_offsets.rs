@@ -1,22 +1,29 @@
-//! ListOffsets: the ends of a log. Look-ups by time come with the time index.
+//! ListOffsets: the ends of a log, and offsets by time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::{Dispatch, ReplyHeader};
-use crate::partition::Position;
+use super::{Dispatch, ReplyHeader, check_leader_epoch, find_partition, read_error_code};
+use crate::partition::TimeQuery;
 use crate::protocol::ErrorCode;
 use crate::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
 };
 use crate::shard::Shard;
-use crate::shard::message::{Call, Reply};
-use crate::types::{ShardId, TopicPartition};
+use crate::shard::message::{Call, LookUp, LookedUp, ReadFailure, Reply};
+use crate::time::Timestamp;
+use crate::types::ShardId;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// A client that debugs: it may look past the high watermark.
+const DEBUGGING_REPLICA_ID: i32 = -2;
 
 pub(super) fn handle(
     shard: &Rc<Shard>,
@@ -25,96 +32,140 @@ pub(super) fn handle(
 ) -> Dispatch {
     let shard = Rc::clone(shard);
     Dispatch::later(async move {
-        let positions = positions(&shard, &request).await;
-        let topics = request
-            .topics
-            .iter()
-            .map(|topic| ListOffsetsTopicResponse {
-                name: topic.name.clone(),
-                partitions: topic
-                    .partitions
-                    .iter()
-                    .map(|p| {
-                        let id = resolve(&shard, &topic.name, p.partition_index);
-                        let position = id.and_then(|id| positions.get(&id).copied().flatten());
-                        respond(&shard, p, position)
-                    })
-                    .collect(),
-            })
-            .collect();
+        let version = reply.version.number;
+        let twice = named_twice(&request);
+        let found = look_up(&shard, &request, version).await;
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for topic in &request.topics {
+            let respond = |asked: &ListOffsetsPartition| {
+                let question = if twice.contains(&(topic.name.as_str(), asked.partition_index)) {
+                    Err(ErrorCode::InvalidRequest)
+                } else {
+                    resolve(&shard, &topic.name, asked, version)
+                };
+                let answer = question.and_then(|question| match found.get(&question) {
+                    Some(Ok(answer)) => Ok(*answer),
+                    Some(Err(failure)) => Err(read_error_code(*failure)),
+                    None => Err(ErrorCode::UnknownTopicOrPartition),
+                });
+                match answer {
+                    Ok(answer) => respond(&request, asked, &answer),
+                    Err(error_code) => ListOffsetsPartitionResponse {
+                        partition_index: asked.partition_index,
+                        error_code,
+                        ..Default::default()
+                    },
+                }
+            };
+            let partitions = topic.partitions.iter().map(respond).collect();
+            topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), partitions });
+        }
         reply.answer(ListOffsetsResponse { topics, ..Default::default() })
     })
 }
 
-fn resolve(shard: &Shard, topic: &str, partition: i32) -> Option<TopicPartition> {
-    let image = shard.image();
-    let topic = image.by_name(topic)?;
-    (0..topic.partitions)
-        .contains(&partition)
-        .then_some(TopicPartition { topic: topic.id, partition })
+/// Partitions that a request names more than once; Kafka refuses them.
+fn named_twice(request: &ListOffsetsRequest) -> BTreeSet<(&str, i32)> {
+    let mut seen = BTreeSet::new();
+    request
+        .topics
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().map(|p| (topic.name.as_str(), p.partition_index)))
+        .filter(|named| !seen.insert(*named))
+        .collect()
 }
 
-async fn positions(
+fn resolve(
+    shard: &Shard,
+    topic: &str,
+    asked: &ListOffsetsPartition,
+    version: i16,
+) -> Result<LookUp, ErrorCode> {
+    let least_version = match asked.timestamp {
+        LATEST | EARLIEST | 0.. => 1,
+        MAX_TIMESTAMP => 7,
+        EARLIEST_LOCAL => 8,
+        LATEST_TIERED => 9,
+        EARLIEST_PENDING_UPLOAD => 11,
+        _ => i16::MAX,
+    };
+    if version < least_version {
+        return Err(ErrorCode::UnsupportedVersion);
+    }
+    let partition = find_partition(shard, topic, asked.partition_index)?;
+    check_leader_epoch(shard, asked.current_leader_epoch)?;
+    let query = match asked.timestamp {
+        MAX_TIMESTAMP => Some(TimeQuery::Greatest),
+        timestamp @ 0.. => Some(TimeQuery::At(Timestamp(timestamp))),
+        _ => None,
+    };
+    Ok(LookUp { partition, query })
+}
+
+async fn look_up(
     shard: &Rc<Shard>,
     request: &ListOffsetsRequest,
-) -> BTreeMap<TopicPartition, Option<Position>> {
-    let mut by_owner: BTreeMap<ShardId, Vec<TopicPartition>> = BTreeMap::new();
+    version: i16,
+) -> BTreeMap<LookUp, Result<LookedUp, ReadFailure>> {
+    let mut by_owner: BTreeMap<ShardId, BTreeSet<LookUp>> = BTreeMap::new();
     for topic in &request.topics {
-        for partition in &topic.partitions {
-            if let Some(id) = resolve(shard, &topic.name, partition.partition_index) {
-                by_owner.entry(shard.owner(id)).or_default().push(id);
+        for asked in &topic.partitions {
+            if let Ok(question) = resolve(shard, &topic.name, asked, version) {
+                by_owner.entry(shard.owner(question.partition)).or_default().insert(question);
             }
         }
     }
-    let mut positions = BTreeMap::new();
+    let mut here = Vec::new();
     let mut calls = Vec::new();
-    for (owner, ids) in by_owner {
+    for (owner, questions) in by_owner {
+        let questions: Vec<LookUp> = questions.into_iter().collect();
         if owner == shard.id() {
-            positions.extend(ids.into_iter().map(|id| (id, shard.store().position(id))));
+            here = questions;
         } else {
-            let call = shard.router().call(owner, Call::Positions(ids.clone()));
-            calls.push((ids, call));
+            let call = shard.router().call(owner, Call::LookUp(questions.clone()));
+            calls.push((questions, call));
         }
     }
-    for (ids, call) in calls {
-        if let Reply::Positions(found) = call.await {
-            positions.extend(ids.into_iter().zip(found));
+    let mut found = BTreeMap::new();
+    let answers = shard.look_up_here(&here).await;
+    found.extend(here.into_iter().zip(answers));
+    for (questions, call) in calls {
+        if let Reply::LookUp(answers) = call.await {
+            found.extend(questions.into_iter().zip(answers));
         }
     }
-    positions
+    found
 }
 
 fn respond(
-    shard: &Shard,
+    request: &ListOffsetsRequest,
     asked: &ListOffsetsPartition,
-    position: Option<Position>,
+    answer: &LookedUp,
 ) -> ListOffsetsPartitionResponse {
     let mut response = ListOffsetsPartitionResponse {
         partition_index: asked.partition_index,
         ..Default::default()
     };
-    let Some(position) = position else {
-        response.error_code = ErrorCode::UnknownTopicOrPartition;
-        return response;
-    };
-    let ours = shard.broker().leader_epoch;
-    if asked.current_leader_epoch >= 0 && asked.current_leader_epoch != ours {
-        response.error_code = if asked.current_leader_epoch < ours {
-            ErrorCode::FencedLeaderEpoch
-        } else {
-            ErrorCode::UnknownLeaderEpoch
-        };
-        return response;
-    }
+    let position = answer.position;
     match asked.timestamp {
-        LATEST => response.offset = position.high_watermark.0,
-        EARLIEST | EARLIEST_LOCAL => response.offset = position.log_start.0,
-        // What the broker cannot answer truthfully it says so: the time index is not built yet.
+        LATEST => {
+            let debugs = request.replica_id == DEBUGGING_REPLICA_ID;
+            response.offset = if debugs { position.end.0 } else { position.high_watermark.0 };
+            response.leader_epoch = position.leader_epoch.0;
+        }
+        EARLIEST | EARLIEST_LOCAL => {
+            response.offset = position.log_start.0;
+            response.leader_epoch = position.start_epoch.0;
+        }
+        // There is no remote storage: -1, as in Kafka without it.
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => {}
         _ => {
-            response.error_code = ErrorCode::UnsupportedForMessageFormat;
-            return response;
+            if let Some(found) = answer.found {
+                response.timestamp = found.timestamp.0;
+                response.offset = found.offset.0;
+                response.leader_epoch = found.leader_epoch.0;
+            }
         }
     }
-    response.leader_epoch = position.leader_epoch.0;
     response
 }

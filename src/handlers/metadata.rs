@@ -2,27 +2,42 @@
 
 use std::rc::Rc;
 
-use super::{Dispatch, ReplyHeader, text, topic_error_code};
+use super::{
+    CLUSTER_OPERATIONS, ClientContext, Dispatch, ReplyHeader, TOPIC_OPERATIONS, text,
+    topic_error_code,
+};
+use crate::coordinator;
 use crate::metadata::{Image, Topic, check_topic_name};
 use crate::protocol::ErrorCode;
 use crate::protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
     MetadataResponsePartition, MetadataResponseTopic,
 };
-use crate::shard::Shard;
+use crate::shard::groups::offsets_topic;
 use crate::shard::message::{ControlOutcome, ControlRequest, NewTopic};
+use crate::shard::{Endpoint, Shard};
 use crate::types::{TopicId, Uuid};
 
-pub(super) fn handle(shard: &Rc<Shard>, reply: ReplyHeader, request: MetadataRequest) -> Dispatch {
+pub(super) fn handle(
+    shard: &Rc<Shard>,
+    reply: ReplyHeader,
+    context: ClientContext,
+    request: MetadataRequest,
+) -> Dispatch {
     // Version 0 has no null: an empty list means all topics.
     let all = match &request.topics {
         None => true,
         Some(topics) => topics.is_empty() && reply.version.number == 0,
     };
+    let wanted = Wanted {
+        endpoint: shard.broker().endpoint(context.listener),
+        cluster: request.include_cluster_authorized_operations,
+        topics: request.include_topic_authorized_operations,
+    };
     if all {
         let image = shard.image();
         let topics = image.topics().map(|topic| found(shard, topic)).collect();
-        return reply.ready(respond(shard, topics));
+        return reply.ready(respond(shard, topics, &wanted));
     }
     let asked = request.topics.unwrap_or_default();
     let image = shard.image();
@@ -33,14 +48,14 @@ pub(super) fn handle(shard: &Rc<Shard>, reply: ReplyHeader, request: MetadataReq
     };
     if missing.is_empty() {
         let topics = asked.iter().map(|topic| describe(shard, &image, topic, &[])).collect();
-        return reply.ready(respond(shard, topics));
+        return reply.ready(respond(shard, topics, &wanted));
     }
     let shard = Rc::clone(shard);
     Dispatch::later(async move {
         let refused = create(&shard, missing).await;
         let image = shard.image();
         let topics = asked.iter().map(|topic| describe(&shard, &image, topic, &refused)).collect();
-        reply.answer(respond(&shard, topics))
+        reply.answer(respond(&shard, topics, &wanted))
     })
 }
 
@@ -64,10 +79,15 @@ fn missing_names(shard: &Shard, image: &Image, asked: &[MetadataRequestTopic]) -
 async fn create(shard: &Rc<Shard>, names: Vec<String>) -> Vec<(String, ErrorCode)> {
     let topics = names
         .iter()
-        .map(|name| NewTopic {
-            name: name.clone(),
-            partitions: shard.broker().config.num_partitions,
-            configs: Vec::new(),
+        .map(|name| {
+            if name == coordinator::TOPIC {
+                return offsets_topic(shard);
+            }
+            NewTopic {
+                name: name.clone(),
+                partitions: shard.broker().config.num_partitions,
+                configs: Vec::new(),
+            }
         })
         .collect();
     let request = ControlRequest::Create { topics, validate_only: false };
@@ -78,9 +98,11 @@ async fn create(shard: &Rc<Shard>, names: Vec<String>) -> Vec<(String, ErrorCode
             .filter_map(|(name, outcome)| match outcome {
                 ControlOutcome::Refused(crate::metadata::TopicError::Exists(_)) => None,
                 ControlOutcome::Refused(error) => Some((name, topic_error_code(&error))),
-                ControlOutcome::Created(_) | ControlOutcome::Deleted | ControlOutcome::Unknown => {
-                    None
-                }
+                ControlOutcome::Created(_)
+                | ControlOutcome::Deleted
+                | ControlOutcome::Changed
+                | ControlOutcome::Unknown
+                | ControlOutcome::ProducerIds(_) => None,
             })
             .collect(),
         Err(failure) => {
@@ -135,23 +157,44 @@ fn found(shard: &Shard, topic: &Topic) -> MetadataResponseTopic {
     MetadataResponseTopic {
         name: Some(text(topic.name.as_str())),
         topic_id: topic.id.0,
+        is_internal: topic.is_internal(),
         partitions,
         ..Default::default()
     }
 }
 
-fn respond(shard: &Shard, topics: Vec<MetadataResponseTopic>) -> MetadataResponse {
+/// What is told beside the topics.
+#[derive(Clone)]
+struct Wanted {
+    /// Where this client connects.
+    endpoint: Endpoint,
+    /// Whether authorised operations were asked for.
+    cluster: bool,
+    topics: bool,
+}
+
+fn respond(
+    shard: &Shard,
+    mut topics: Vec<MetadataResponseTopic>,
+    wanted: &Wanted,
+) -> MetadataResponse {
     let broker = shard.broker();
+    if wanted.topics {
+        for topic in topics.iter_mut().filter(|topic| topic.error_code == ErrorCode::None) {
+            topic.topic_authorized_operations = TOPIC_OPERATIONS;
+        }
+    }
     MetadataResponse {
         brokers: vec![MetadataResponseBroker {
             node_id: broker.config.node_id,
-            host: text(broker.advertised_host.as_str()),
-            port: i32::from(broker.advertised_port),
-            rack: None,
+            host: text(wanted.endpoint.host.as_str()),
+            port: i32::from(wanted.endpoint.port),
+            rack: broker.config.broker_rack.as_deref().map(text),
         }],
         cluster_id: Some(text(broker.cluster_id.as_str())),
         controller_id: broker.config.node_id,
         topics,
+        cluster_authorized_operations: if wanted.cluster { CLUSTER_OPERATIONS } else { i32::MIN },
         ..Default::default()
     }
 }

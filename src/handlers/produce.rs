@@ -7,6 +7,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::{Answer, Dispatch, ReplyHeader, find_topic, text};
+use crate::config::topic::Compression;
+use crate::coordinator;
+use crate::log::producers::ProducerError;
 use crate::metadata::Topic;
 use crate::protocol::ErrorCode;
 use crate::protocol::messages::produce::{
@@ -14,12 +17,13 @@ use crate::protocol::messages::produce::{
     ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use crate::record::{
-    BatchError, BatchSummary, TimestampType, ValidationRules, set_max_timestamp, validate_produce,
+    BatchError, BatchSummary, Codec, TimestampType, Validation, ValidationRules, recompress,
+    set_max_timestamp, validate_produce,
 };
 use crate::shard::Shard;
 use crate::shard::message::{AppendDone, AppendFailure, Call, PartitionAppend, Reply};
 use crate::time::{Clock, Timestamp};
-use crate::types::{ShardId, TopicPartition};
+use crate::types::{Durability, ShardId, TopicPartition};
 
 type Appends = Vec<Result<AppendDone, AppendFailure>>;
 
@@ -35,7 +39,7 @@ struct TopicPart {
 }
 
 pub(super) fn handle(shard: &Rc<Shard>, reply: ReplyHeader, request: &ProduceRequest) -> Dispatch {
-    let refused = refuse_whole(shard, request);
+    let refused = refuse_whole(request);
     let mut by_owner: BTreeMap<ShardId, Vec<PartitionAppend>> = BTreeMap::new();
     let topics: Vec<TopicPart> = request
         .topic_data
@@ -72,16 +76,13 @@ pub(super) fn handle(shard: &Rc<Shard>, reply: ReplyHeader, request: &ProduceReq
 }
 
 /// What refuses every partition of a request.
-fn refuse_whole(shard: &Shard, request: &ProduceRequest) -> Option<ErrorCode> {
+fn refuse_whole(request: &ProduceRequest) -> Option<ErrorCode> {
     if !matches!(request.acks, -1..=1) {
         return Some(ErrorCode::InvalidRequiredAcks);
     }
     if request.transactional_id.is_some() {
         // No transactional id was ever given out: the coordinator does not exist yet.
         return Some(ErrorCode::InvalidProducerIdMapping);
-    }
-    if request.acks == -1 && shard.broker().config.min_insync_replicas > 1 {
-        return Some(ErrorCode::NotEnoughReplicas);
     }
     None
 }
@@ -95,28 +96,42 @@ fn check_topic(
     by_owner: &mut BTreeMap<ShardId, Vec<PartitionAppend>>,
 ) -> TopicPart {
     let image = shard.image();
-    let topic = find_topic(&image, &data.name, data.topic_id);
+    let topic = find_topic(&image, &data.name, data.topic_id).and_then(|topic| {
+        // What is in it comes from the group coordinators alone.
+        if topic.name == coordinator::TOPIC {
+            return Err(ErrorCode::InvalidTopicException);
+        }
+        Ok(topic)
+    });
     let parts = data
         .partition_data
         .iter()
         .map(|partition| {
             let checked = match (refused, topic) {
                 (Some(code), _) | (None, Err(code)) => Err(refusal(partition.index, code, None)),
+                // There is one replica.
+                (None, Ok(topic)) if acks == -1 && topic.effective.min_insync_replicas > 1 => {
+                    Err(refusal(partition.index, ErrorCode::NotEnoughReplicas, None))
+                }
                 (None, Ok(topic)) => check_partition(shard, reply, topic, partition),
             };
             match checked {
-                Ok((id, bytes, summary)) => {
+                Ok((id, bytes, summary, log_append_time_ms)) => {
                     let owner = shard.owner(id);
                     let appends = by_owner.entry(owner).or_default();
                     appends.push(PartitionAppend {
                         partition: id,
                         bytes,
                         records: i64::from(summary.last_offset_delta) + 1,
-                        class: shard.class_of(acks),
+                        class: match topic {
+                            Ok(topic) if topic.effective.write_caching => Durability::Received,
+                            _ => shard.class_of(acks),
+                        },
                     });
                     Part {
                         response: PartitionProduceResponse {
                             index: partition.index,
+                            log_append_time_ms,
                             ..Default::default()
                         },
                         append: Some((owner, appends.len() - 1)),
@@ -134,7 +149,8 @@ fn check_topic(
     TopicPart { head, parts }
 }
 
-type Checked = Result<(TopicPartition, Bytes, BatchSummary), PartitionProduceResponse>;
+/// The last is the append time, -1 if the topic has its producers' times.
+type Checked = Result<(TopicPartition, Bytes, BatchSummary, i64), PartitionProduceResponse>;
 
 fn check_partition(
     shard: &Shard,
@@ -149,39 +165,46 @@ fn check_partition(
     let records = data.records.clone().unwrap_or_default();
     let summary =
         validate_produce(&records, &rules).map_err(|error| refuse_batch(data.index, &error))?;
-    if summary.producer.is_some() {
-        // No producer id was ever given out, and its sequences could not be checked.
-        let code = ErrorCode::UnknownProducerId;
-        return Err(refusal(data.index, code, Some("idempotent producers are not served yet")));
-    }
     let bytes =
         stamp_time(records, &rules, &summary).map_err(|error| refuse_batch(data.index, &error))?;
-    Ok((TopicPartition { topic: topic.id, partition: data.index }, bytes, summary))
+    let bytes = compress(topic, bytes).map_err(|error| refuse_batch(data.index, &error))?;
+    let log_append_time_ms = match rules.timestamp_type {
+        TimestampType::LogAppendTime => rules.now.0,
+        TimestampType::CreateTime => -1,
+    };
+    let id = TopicPartition { topic: topic.id, partition: data.index };
+    Ok((id, bytes, summary, log_append_time_ms))
 }
 
 fn rules(shard: &Shard, reply: ReplyHeader, topic: &Topic) -> ValidationRules {
-    let config = &shard.broker().config;
-    let number = |key: &str| topic.config(key).and_then(|v| v.parse().ok());
-    let timestamp_type = match topic.config("message.timestamp.type") {
-        Some("LogAppendTime") => TimestampType::LogAppendTime,
-        Some(_) => TimestampType::CreateTime,
-        None => config.log_message_timestamp_type,
-    };
+    let configs = &topic.effective;
     ValidationRules {
-        message_bytes_max: topic
-            .config("max.message.bytes")
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(config.message_max_bytes),
-        timestamp_type,
-        timestamp_before_ms_max: number("message.timestamp.before.max.ms")
-            .unwrap_or(config.log_message_timestamp_before_max_ms),
-        timestamp_after_ms_max: number("message.timestamp.after.max.ms")
-            .unwrap_or(config.log_message_timestamp_after_max_ms),
+        message_bytes_max: configs.max_message_bytes,
+        timestamp_type: configs.timestamp_type,
+        timestamp_before_ms_max: configs.timestamp_before_max_ms,
+        timestamp_after_ms_max: configs.timestamp_after_max_ms,
         now: Clock::timestamp(),
-        keys_required: false,
-        validation: config.record_validation,
+        keys_required: configs.cleanup_compact,
+        // Keys cannot be seen without decompressing.
+        validation: if configs.cleanup_compact {
+            Validation::Full
+        } else {
+            shard.broker().config.record_validation
+        },
         zstd_allowed: reply.version.number >= 7,
     }
+}
+
+/// Compresses a batch anew where the topic has a codec of its own.
+fn compress(topic: &Topic, records: Bytes) -> Result<Bytes, BatchError> {
+    let configs = &topic.effective;
+    let Compression::Always(codec) = configs.compression else { return Ok(records) };
+    let level = match codec {
+        Codec::Gzip => Some(configs.compression_gzip_level),
+        Codec::Zstd => Some(configs.compression_zstd_level),
+        Codec::None | Codec::Snappy | Codec::Lz4 => None,
+    };
+    Ok(recompress(&records, codec, level)?.map_or(records, Bytes::from))
 }
 
 /// Rewrites the maximum timestamp where the batch does not say it, or the topic has append time. The
@@ -264,10 +287,21 @@ fn complete(
     match result {
         Some(Ok(done)) => {
             response.base_offset = done.base_offset.0;
+            if let Some(timestamp) = done.duplicate {
+                // As Kafka, whatever the topic's timestamp type.
+                response.log_append_time_ms = timestamp.0;
+            }
             response.log_start_offset = done.log_start.0;
         }
         Some(Err(AppendFailure::UnknownPartition)) => {
             *response = refusal(response.index, ErrorCode::UnknownTopicOrPartition, None);
+        }
+        Some(Err(AppendFailure::Producer(error))) => {
+            let code = match error {
+                ProducerError::OldEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+                ProducerError::OutOfOrder { .. } => ErrorCode::OutOfOrderSequenceNumber,
+            };
+            *response = refusal(response.index, code, Some(&error.to_string()));
         }
         Some(Err(AppendFailure::Storage)) | None => {
             *response = refusal(response.index, ErrorCode::KafkaStorageError, None);

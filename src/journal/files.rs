@@ -102,8 +102,10 @@ impl Files {
         self.live.front().map_or(FileNumber(0), |f| f.number)
     }
 
+    /// The first round in file `number` or a later one. A file may hold none while later ones do: its
+    /// first round was too large for it.
     pub(super) fn first_sequence(&self, number: FileNumber) -> Option<u64> {
-        self.find(number)?.first_sequence
+        self.live.iter().filter(|f| f.number >= number).find_map(|f| f.first_sequence)
     }
 
     fn find(&self, number: FileNumber) -> Option<&Live> {

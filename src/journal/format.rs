@@ -100,17 +100,21 @@ pub enum EntryKind {
     Data,
     /// Bytes already journaled, again: the last partial block of a drained segment (rule 13).
     Remainder,
+    /// No bytes: the partition's log starts at the entry's base offset from now on (rule 17).
+    LogStart,
 }
 
 impl EntryKind {
     const DATA: u8 = 1;
     const REMAINDER: u8 = 2;
-    // 3 extent, 4 truncate, 5 log start, 6 spill, 7 partition drop: reserved.
+    const LOG_START: u8 = 5;
+    // 3 extent, 4 truncate, 6 spill, 7 partition drop: reserved.
 
     fn number(self) -> u8 {
         match self {
             EntryKind::Data => Self::DATA,
             EntryKind::Remainder => Self::REMAINDER,
+            EntryKind::LogStart => Self::LOG_START,
         }
     }
 
@@ -118,6 +122,7 @@ impl EntryKind {
         match number {
             Self::DATA => Some(EntryKind::Data),
             Self::REMAINDER => Some(EntryKind::Remainder),
+            Self::LOG_START => Some(EntryKind::LogStart),
             _ => None,
         }
     }
@@ -261,7 +266,9 @@ pub fn read_round(bytes: &[u8], salt: u32) -> Result<(RoundHeader, Vec<Entry>), 
         let payload = payload(round, entry).ok_or(RoundError::BadLengths)?;
         let good = match entry.kind {
             EntryKind::Data => batches(payload).all(|b| b.is_ok_and(|b| b.crc_valid())),
-            EntryKind::Remainder => crc32c::crc32c(payload) == payload_checksum,
+            EntryKind::Remainder | EntryKind::LogStart => {
+                crc32c::crc32c(payload) == payload_checksum
+            }
         };
         if !good {
             return Err(RoundError::BadBody);
@@ -314,7 +321,7 @@ pub fn finish_round(
         let bytes = payload(round, entry).ok_or(RoundError::BadLengths)?;
         let payload_checksum = match entry.kind {
             EntryKind::Data => 0,
-            EntryKind::Remainder => crc32c::crc32c(bytes),
+            EntryKind::Remainder | EntryKind::LogStart => crc32c::crc32c(bytes),
         };
         let raw = RawEntry {
             kind: entry.kind.number(),

@@ -43,6 +43,9 @@ pub struct JournalSettings {
     pub file_bytes: usize,
     /// Size of the first file, small so that a start is quick.
     pub first_file_bytes: usize,
+    /// Appends from this size on are copied into their round as they come
+    /// ([`ROUND_COPY_BYTES_MIN`](crate::limits::ROUND_COPY_BYTES_MIN) but in tests).
+    pub copy_bytes_min: usize,
     /// `journal.flush.ms`, in nanoseconds: how long written bytes may stay unflushed.
     pub flush_interval: std::time::Duration,
 }
@@ -130,12 +133,13 @@ impl Journal {
         )
         .await?;
         let files = Files::new(first);
+        let open = round::Open::new(settings.copy_bytes_min);
         Ok(Rc::new(Journal {
             storage,
             settings,
             state: RefCell::new(State {
                 files,
-                open: round::Open::default(),
+                open,
                 flush_wanted: VecDeque::new(),
                 next_sequence: 1,
                 last_checksum: 0,
@@ -165,16 +169,19 @@ impl Journal {
     /// Puts an append into a round and returns that round's sequence. The order of appends is the order
     /// of these calls.
     pub fn append(self: &Rc<Journal>, append: Append) -> u64 {
-        let sequence = {
+        let (sequence, pushed) = {
             let mut state = self.state.borrow_mut();
             let class = append.class;
-            state.open.push(append);
+            let pushed = state.open.push(&*self.storage, append);
             let sequence = state.next_sequence + state.open.rounds() - 1;
             if class == Durability::Flushed && state.flush_wanted.back() != Some(&sequence) {
                 state.flush_wanted.push_back(sequence);
             }
-            sequence
+            (sequence, pushed)
         };
+        if let Err(error) = pushed {
+            self.fence(&misfit(&error));
+        }
         self.schedule();
         sequence
     }
@@ -388,7 +395,6 @@ impl Journal {
     }
 
     fn close_round(&self, state: &mut State) -> io::Result<Rc<Round>> {
-        let appends = state.open.take();
         let sequence = state.next_sequence;
         let header = format::RoundHeader {
             chain: self.settings.chain,
@@ -400,20 +406,23 @@ impl Journal {
             entry_count: 0,
             round_len: 0,
         };
-        let encoded = round::encode(&*self.storage, self.settings.salt, &header, appends)
-            .map_err(|e| io::Error::other(format!("a round does not fit together: {e:?}")))?;
+        let encoded = state
+            .open
+            .close(&*self.storage, self.settings.salt, &header)
+            .map_err(|error| misfit(&error))?;
         let (file, position) = state.files.place(encoded.buffer.len(), sequence);
         let round = Rc::new(Round {
             sequence,
             file,
             position,
             buffer: encoded.buffer,
+            memory: encoded.memory,
             placed: encoded.placed,
         });
         state.next_sequence += 1;
         state.last_checksum = encoded.checksum;
         state.live_bytes += round.buffer.len();
-        state.ring_bytes += round.buffer.len();
+        state.ring_bytes += round.memory;
         state.ring.push_back(Rc::clone(&round));
         state.in_flight.push_back(InFlight { round: Rc::clone(&round), done: false });
         Ok(round)
@@ -534,7 +543,7 @@ impl Journal {
                     Some(front) if over && front.file < live => {
                         let round = state.ring.pop_front();
                         if let Some(round) = &round {
-                            state.ring_bytes -= round.buffer.len();
+                            state.ring_bytes -= round.memory;
                         }
                         round
                     }
@@ -586,4 +595,9 @@ impl Journal {
             }
         }
     }
+}
+
+/// A defect of this process: the appends of a round do not fit together.
+fn misfit(error: &format::RoundError) -> io::Error {
+    io::Error::other(format!("a round does not fit together: {error:?}"))
 }

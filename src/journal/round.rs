@@ -6,10 +6,18 @@ use bytes::Bytes;
 
 use super::files::FileNumber;
 use super::format::{self, Entry, EntryKind, RoundError, RoundHeader};
-use crate::limits::{ROUND_BYTES_TARGET, ROUND_ENTRIES_MAX};
+use crate::limits::{ROUND_BYTES_TARGET, ROUND_COPY_BYTES_MIN, ROUND_ENTRIES_MAX};
 use crate::record::{batches, stamp};
-use crate::storage::{Buffer, Storage};
+use crate::storage::{Buffer, BufferMut, Storage, align_up};
 use crate::types::{Durability, LeaderEpoch, Offset, TopicPartition};
+
+/// Payload of a round whose appends are copied as they come, unless a single append is larger.
+const FILLED_PAYLOAD_MAX: usize = ROUND_BYTES_TARGET
+    - format::HEADER_LEN
+    - format::ENTRY_LEN * (ROUND_BYTES_TARGET / ROUND_COPY_BYTES_MIN);
+
+/// Directory entries that such a round has room for at least.
+const FILLED_ENTRIES_MIN: usize = 4;
 
 /// The owner's own number of a partition, so that rounds find it without a look-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,46 +68,84 @@ pub struct Round {
     pub position: u64,
     /// Its bytes.
     pub buffer: Buffer,
-    /// Its entries, grouped by partition.
+    /// Bytes of memory that it holds: of a round that was expected to become larger, more than its length.
+    pub memory: usize,
+    /// Its entries; those of one partition in order.
     pub placed: Vec<Placed>,
 }
 
 pub(super) struct Encoded {
     pub(super) buffer: Buffer,
+    pub(super) memory: usize,
     pub(super) checksum: u32,
     pub(super) placed: Vec<Placed>,
 }
 
 /// Appends that wait for a round, already grouped as they will be submitted: an append knows its round
 /// the moment it is made.
-#[derive(Default)]
 pub(super) struct Open {
-    appends: VecDeque<Append>,
     groups: VecDeque<Group>,
     bytes: usize,
+    /// Appends from this size on are copied at once.
+    copy_bytes_min: usize,
+    /// Payload of the last round that was filled as it came: what the next is expected to take.
+    filled_before: usize,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Group {
-    count: usize,
+/// The appends of one round to be.
+enum Group {
+    /// Small appends are kept and sorted by partition when the round is closed: few entries, long runs.
+    Kept { appends: Vec<Append>, bytes: usize },
+    /// Large ones are copied into the round at once, while they are in the core's cache, and their own
+    /// memory is free again.
+    Filled(Filling),
+}
+
+struct Filling {
+    buffer: BufferMut,
+    placed: Vec<Placed>,
+    entries_max: usize,
+    /// Where the payload starts, behind room for all entries.
+    start: usize,
+    /// Where the payload ends so far.
+    at: usize,
+    capacity: usize,
     bytes: usize,
 }
 
 impl Open {
-    pub(super) fn push(&mut self, append: Append) {
+    pub(super) fn new(copy_bytes_min: usize) -> Open {
+        Open { groups: VecDeque::new(), bytes: 0, copy_bytes_min, filled_before: 0 }
+    }
+
+    /// Takes an append.
+    ///
+    /// # Errors
+    /// When the bytes are no whole batches, which is a defect of the caller and fences the core.
+    pub(super) fn push(&mut self, storage: &dyn Storage, append: Append) -> Result<(), RoundError> {
         let len = append.bytes.len();
         self.bytes += len;
-        self.appends.push_back(append);
         match self.groups.back_mut() {
-            Some(last)
-                if last.count < ROUND_ENTRIES_MAX
-                    && format::round_len(last.count + 1, last.bytes + len)
-                        <= ROUND_BYTES_TARGET =>
+            Some(Group::Kept { appends, bytes })
+                if appends.len() < ROUND_ENTRIES_MAX
+                    && format::round_len(appends.len() + 1, *bytes + len) <= ROUND_BYTES_TARGET =>
             {
-                last.count += 1;
-                last.bytes += len;
+                *bytes += len;
+                appends.push(append);
+                Ok(())
             }
-            _ => self.groups.push_back(Group { count: 1, bytes: len }),
+            Some(Group::Filled(filling)) if filling.has_room(&append) => filling.push(&append),
+            _ if len >= self.copy_bytes_min => {
+                let payload = len.max((2 * self.filled_before).min(FILLED_PAYLOAD_MAX));
+                let mut filling = Filling::new(storage, payload);
+                let pushed = filling.push(&append);
+                self.groups.push_back(Group::Filled(filling));
+                pushed
+            }
+            _ => {
+                self.groups.push_back(Group::Kept { appends: vec![append], bytes: len });
+                Ok(())
+            }
         }
     }
 
@@ -114,17 +160,89 @@ impl Open {
 
     /// Bytes on disk of the next round, at most.
     pub(super) fn next_len(&self) -> usize {
-        self.groups.front().map_or(0, |g| format::round_len(g.count, g.bytes))
+        match self.groups.front() {
+            None => 0,
+            Some(Group::Kept { appends, bytes }) => format::round_len(appends.len(), *bytes),
+            Some(Group::Filled(filling)) => align_up(filling.at),
+        }
     }
 
-    pub(super) fn take(&mut self) -> Vec<Append> {
-        let group = self.groups.pop_front().unwrap_or_default();
-        self.bytes -= group.bytes;
-        self.appends.drain(..group.count).collect()
+    /// Closes the next round.
+    ///
+    /// # Errors
+    /// When its parts do not fit together, which is a defect and fences the core.
+    pub(super) fn close(
+        &mut self,
+        storage: &dyn Storage,
+        salt: u32,
+        header: &RoundHeader,
+    ) -> Result<Encoded, RoundError> {
+        match self.groups.pop_front() {
+            Some(Group::Kept { appends, bytes }) => {
+                self.bytes -= bytes;
+                encode(storage, salt, header, appends)
+            }
+            Some(Group::Filled(filling)) => {
+                self.bytes -= filling.bytes;
+                self.filled_before = filling.bytes;
+                filling.close(salt, header)
+            }
+            None => Err(RoundError::BadLengths),
+        }
     }
 }
 
-pub(super) fn encode(
+impl Filling {
+    fn new(storage: &dyn Storage, payload: usize) -> Filling {
+        let entries_max = (payload / ROUND_COPY_BYTES_MIN).max(FILLED_ENTRIES_MIN);
+        let start = format::HEADER_LEN + entries_max * format::ENTRY_LEN;
+        let capacity = align_up(start + payload);
+        Filling {
+            buffer: storage.allocate(capacity),
+            placed: Vec::with_capacity(entries_max),
+            entries_max,
+            start,
+            at: start,
+            capacity,
+            bytes: 0,
+        }
+    }
+
+    fn has_room(&self, append: &Append) -> bool {
+        let continues = self
+            .placed
+            .last()
+            .is_some_and(|last| last.slot == append.slot && continues(&last.entry, append));
+        (continues || self.placed.len() < self.entries_max)
+            && self.at + append.bytes.len() <= self.capacity
+    }
+
+    fn push(&mut self, append: &Append) -> Result<(), RoundError> {
+        let end = self.at + append.bytes.len();
+        let place = self.buffer.bytes_mut().get_mut(self.at..end).ok_or(RoundError::BadLengths)?;
+        copy_in(place, append)?;
+        add_entry(&mut self.placed, append, self.at);
+        self.bytes += append.bytes.len();
+        self.at = end;
+        Ok(())
+    }
+
+    fn close(mut self, salt: u32, header: &RoundHeader) -> Result<Encoded, RoundError> {
+        let len = align_up(self.at);
+        let memory = self.buffer.bytes_mut().get_mut(..len).ok_or(RoundError::BadLengths)?;
+        let directory_end = format::HEADER_LEN + self.placed.len() * format::ENTRY_LEN;
+        // Both hold whatever was in the memory before.
+        for unused in [directory_end..self.start, self.at..len] {
+            memory.get_mut(unused).ok_or(RoundError::BadLengths)?.fill(0);
+        }
+        let entries: Vec<Entry> = self.placed.iter().map(|p| p.entry).collect();
+        let checksum = format::finish_round(memory, salt, header, &entries)?;
+        let buffer = self.buffer.freeze_to(len);
+        Ok(Encoded { buffer, memory: self.capacity, checksum, placed: self.placed })
+    }
+}
+
+fn encode(
     storage: &dyn Storage,
     salt: u32,
     header: &RoundHeader,
@@ -134,50 +252,61 @@ pub(super) fn encode(
     appends.sort_by_key(|a| a.slot);
     let mut placed: Vec<Placed> = Vec::with_capacity(appends.len());
     for append in &appends {
-        match placed.last_mut() {
-            Some(last) if last.slot == append.slot && continues(&last.entry, append) => {
-                last.entry.class = last.entry.class.max(append.class);
-                last.entry.next_offset = append.next_offset;
-                last.entry.length += append.bytes.len();
-            }
-            _ => placed.push(Placed {
-                slot: append.slot,
-                entry: Entry {
-                    kind: append.kind,
-                    class: append.class,
-                    partition: append.partition,
-                    segment: append.segment,
-                    position: append.position,
-                    base_offset: append.base_offset,
-                    next_offset: append.next_offset,
-                    leader_epoch: append.leader_epoch,
-                    payload_offset: 0,
-                    length: append.bytes.len(),
-                },
-            }),
-        }
+        add_entry(&mut placed, append, 0);
     }
     let mut at = format::HEADER_LEN + placed.len() * format::ENTRY_LEN;
-    let payload: usize = appends.iter().map(|a| a.bytes.len()).sum();
-    let mut buffer = storage.allocate(format::round_len(placed.len(), payload));
-    let memory = buffer.bytes_mut();
     for p in &mut placed {
         p.entry.payload_offset = at;
         at += p.entry.length;
     }
+    let payload: usize = appends.iter().map(|a| a.bytes.len()).sum();
+    let mut buffer = storage.allocate(format::round_len(placed.len(), payload));
+    let memory = buffer.bytes_mut();
     let mut at = format::HEADER_LEN + placed.len() * format::ENTRY_LEN;
     for append in &appends {
-        let place = memory.get_mut(at..at + append.bytes.len()).ok_or(RoundError::BadLengths)?;
-        place.copy_from_slice(&append.bytes);
-        if append.kind == EntryKind::Data {
-            stamp_batches(place, append.base_offset, append.leader_epoch)?;
-        }
-        at += append.bytes.len();
+        let end = at + append.bytes.len();
+        copy_in(memory.get_mut(at..end).ok_or(RoundError::BadLengths)?, append)?;
+        at = end;
     }
     memory.get_mut(at..).ok_or(RoundError::BadLengths)?.fill(0);
     let entries: Vec<Entry> = placed.iter().map(|p| p.entry).collect();
     let checksum = format::finish_round(memory, salt, header, &entries)?;
-    Ok(Encoded { buffer: buffer.freeze(), checksum, placed })
+    let buffer = buffer.freeze();
+    Ok(Encoded { memory: buffer.len(), buffer, checksum, placed })
+}
+
+/// Notes an append in the directory: in the last entry if it continues that, else in one of its own.
+fn add_entry(placed: &mut Vec<Placed>, append: &Append, payload_offset: usize) {
+    match placed.last_mut() {
+        Some(last) if last.slot == append.slot && continues(&last.entry, append) => {
+            last.entry.class = last.entry.class.max(append.class);
+            last.entry.next_offset = append.next_offset;
+            last.entry.length += append.bytes.len();
+        }
+        _ => placed.push(Placed {
+            slot: append.slot,
+            entry: Entry {
+                kind: append.kind,
+                class: append.class,
+                partition: append.partition,
+                segment: append.segment,
+                position: append.position,
+                base_offset: append.base_offset,
+                next_offset: append.next_offset,
+                leader_epoch: append.leader_epoch,
+                payload_offset,
+                length: append.bytes.len(),
+            },
+        }),
+    }
+}
+
+fn copy_in(place: &mut [u8], append: &Append) -> Result<(), RoundError> {
+    place.copy_from_slice(&append.bytes);
+    match append.kind {
+        EntryKind::Data => stamp_batches(place, append.base_offset, append.leader_epoch),
+        EntryKind::Remainder | EntryKind::LogStart => Ok(()),
+    }
 }
 
 fn continues(last: &Entry, append: &Append) -> bool {

@@ -14,8 +14,11 @@
 //! extents may reach further back (they are the tail cache).
 //! It does not know: high watermarks, acknowledgements, other partitions.
 
+pub mod epochs;
 pub mod index;
+pub mod producers;
 mod replay;
+mod retention;
 pub mod segment;
 
 use std::collections::VecDeque;
@@ -25,14 +28,17 @@ use std::rc::Rc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use self::index::{OffsetIndex, relative};
+use self::index::{Greatest, relative};
+use self::producers::{ProducerCheckpoint, ProducerError, Producers, Verdict};
 pub use self::replay::{Recovered, RecoveredExtent, RecoveredHead};
+pub use self::retention::{RetentionPlan, RetentionRules};
 use self::segment::Segment;
 use crate::journal::Round;
 use crate::journal::files::FileNumber;
 use crate::journal::format::Entry;
-use crate::record::batches;
+use crate::record::{BatchHeader, batches};
 use crate::storage::Buffer;
+use crate::time::Timestamp;
 use crate::types::{LeaderEpoch, Offset};
 
 /// A place in a log's files.
@@ -136,6 +142,8 @@ impl Head {
 pub struct LogSettings {
     /// `segment.bytes`.
     pub segment_bytes: u64,
+    /// `segment.ms`: time between the first batch of a segment and one that begins another.
+    pub segment_ms: i64,
     /// `index.interval.bytes`.
     pub index_interval_bytes: u64,
 }
@@ -155,11 +163,24 @@ pub struct AppendPlan {
     pub leader_epoch: LeaderEpoch,
 }
 
+/// What a checkpoint says of a sealed segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedSegment {
+    /// Base offset.
+    pub base: Offset,
+    /// Bytes.
+    pub len: u64,
+    /// Offset after its last record.
+    pub next_offset: Offset,
+    /// Greatest timestamp, -1 if there is none, and the last offset of the first batch that has it.
+    pub greatest: (i64, Offset),
+}
+
 /// What a checkpoint says of a log (storage section 1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogCheckpoint {
-    /// Sealed segments, oldest first: base, length, next offset.
-    pub sealed: Vec<(Offset, u64, Offset)>,
+    /// Sealed segments, oldest first.
+    pub sealed: Vec<SealedSegment>,
     /// Everything below is in flushed segment files.
     pub drained: Place,
     /// When the bytes right after `drained` are in the segment too (spilled, or none): how many, and the
@@ -169,6 +190,14 @@ pub struct LogCheckpoint {
     pub log_start: Offset,
     /// Leader epochs and the offset each began at.
     pub epochs: Vec<(LeaderEpoch, Offset)>,
+    /// The idempotent producers as of `producers_to`.
+    pub producers: Vec<ProducerCheckpoint>,
+    /// The offset after what is drained and the bytes right after it: the journal holds all batches from
+    /// here on.
+    pub producers_to: Offset,
+    /// The greatest timestamp below `producers_to` in the segment that is being drained, as in
+    /// [`SealedSegment`].
+    pub greatest: (i64, Offset),
 }
 
 /// A partition's log.
@@ -178,12 +207,24 @@ pub struct Log {
     /// Oldest first; the last is active.
     segments: VecDeque<Segment>,
     log_start: Offset,
+    /// Sealed segments up to this offset are sealed in a durable checkpoint, too.
+    sealed_saved: Offset,
     end: Offset,
     epochs: Vec<(LeaderEpoch, Offset)>,
     drained: Place,
     head: Head,
     head_next: Offset,
     extents: VecDeque<Extent>,
+    /// As of the log's end: what appends are checked against.
+    producers: Producers,
+    /// As of `drained_producers_to`. A checkpoint may not speak of batches that a power cut can still
+    /// take, and a snapshot speaks of a segment's end.
+    drained_producers: Producers,
+    /// The offset after the last batch that a drain has noted. Not below `head_next` but after a restart,
+    /// when the journal still has more than it must.
+    drained_producers_to: Offset,
+    /// The same for the greatest timestamp of the segment that is being drained.
+    drained_greatest: Greatest,
 }
 
 /// What the next drain of a log takes.
@@ -207,44 +248,100 @@ impl Log {
     /// The log of a new partition.
     #[must_use]
     pub fn new(settings: LogSettings) -> Log {
-        let first = Segment {
-            base: Offset::ZERO,
-            len: 0,
-            next_offset: Offset::ZERO,
-            sealed: false,
-            index: OffsetIndex::empty(),
-        };
+        let first = Segment::new(Offset::ZERO);
         Log {
             settings,
             segments: VecDeque::from([first]),
             log_start: Offset::ZERO,
+            sealed_saved: Offset::ZERO,
             end: Offset::ZERO,
             epochs: Vec::new(),
             drained: Place { segment: Offset::ZERO, position: 0 },
             head: Head::None,
             head_next: Offset::ZERO,
             extents: VecDeque::new(),
+            producers: Producers::default(),
+            drained_producers: Producers::default(),
+            drained_producers_to: Offset::ZERO,
+            drained_greatest: Greatest::default(),
         }
     }
 
-    /// Assigns place and offsets to `len` bytes with `records` records, rolling if they do not fit.
-    pub fn append(&mut self, len: usize, records: i64, epoch: LeaderEpoch) -> AppendPlan {
+    /// Has the log grow by other settings from now on.
+    pub fn configure(&mut self, settings: LogSettings) {
+        self.settings = settings;
+    }
+
+    /// Log bytes per entry of the offset index.
+    #[must_use]
+    pub fn index_interval_bytes(&self) -> u64 {
+        self.settings.index_interval_bytes
+    }
+
+    /// Says what a batch is to its producer's sequence; one without a producer is always new.
+    ///
+    /// # Errors
+    /// When it may not be appended.
+    pub fn check_producer(&self, batch: &BatchHeader) -> Result<Verdict, ProducerError> {
+        match batch.producer() {
+            Some(producer) => self.producers.check(producer, batch.last_offset_delta()),
+            None => Ok(Verdict::New),
+        }
+    }
+
+    /// Notes the producer of a batch that was just appended at `base_offset`, into the journal's `round`.
+    /// Returns how many other producers were forgotten for it.
+    pub fn note_producer(&mut self, batch: &BatchHeader, base_offset: Offset, round: u64) -> usize {
+        self.producers.append_header(batch, base_offset, round)
+    }
+
+    /// Notes the producer of a batch that is about to be drained.
+    pub fn note_drained(&mut self, batch: &BatchHeader) {
+        if batch.base_offset() >= self.drained_producers_to {
+            self.drained_producers.append_header(batch, batch.base_offset(), 0);
+            self.drained_greatest.note(batch.max_timestamp(), batch.last_offset());
+            self.drained_producers_to = batch.next_offset();
+        }
+    }
+
+    /// The idempotent producers, as of the log's end.
+    #[must_use]
+    pub fn producers(&self) -> &Producers {
+        &self.producers
+    }
+
+    /// The idempotent producers as of what is drained.
+    #[must_use]
+    pub fn drained_producers(&self) -> &Producers {
+        &self.drained_producers
+    }
+
+    /// Forgets producers that have not written for `after_ms`.
+    pub fn expire_producers(&mut self, now: Timestamp, after_ms: i64) {
+        self.producers.expire(now, after_ms);
+        self.drained_producers.expire(now, after_ms);
+    }
+
+    /// Assigns place and offsets to `len` bytes with `records` records, of which `timestamp` is the
+    /// greatest, rolling if they do not fit.
+    pub fn append(
+        &mut self,
+        len: usize,
+        records: i64,
+        timestamp: Timestamp,
+        epoch: LeaderEpoch,
+    ) -> AppendPlan {
         let base_offset = self.end;
         let next_offset = base_offset.plus(records);
         let bytes = len as u64;
         let full = self.segments.back().is_none_or(|active| {
             active.len > 0
                 && (active.len + bytes > self.settings.segment_bytes
+                    || active.age_at(timestamp) > self.settings.segment_ms
                     || relative(active.base, next_offset) > i64::from(i32::MAX))
         });
         if full {
-            self.segments.push_back(Segment {
-                base: base_offset,
-                len: 0,
-                next_offset: base_offset,
-                sealed: false,
-                index: OffsetIndex::empty(),
-            });
+            self.segments.push_back(Segment::new(base_offset));
         }
         if self.epochs.last().is_none_or(|(last, _)| *last < epoch) {
             self.epochs.push((epoch, base_offset));
@@ -254,6 +351,8 @@ impl Log {
             (segment, position) = (active.base, active.len);
             active.len += bytes;
             active.next_offset = next_offset;
+            active.greatest.note(timestamp, next_offset.plus(-1));
+            active.began.get_or_insert(timestamp);
         }
         self.end = next_offset;
         AppendPlan { segment, position, base_offset, next_offset, leader_epoch: epoch }
@@ -380,6 +479,28 @@ impl Log {
         self.segments.get(after.checked_sub(1)?)
     }
 
+    /// The first segment that may have a readable record of `timestamp` or later.
+    #[must_use]
+    pub fn segment_at(&self, timestamp: Timestamp) -> Option<&Segment> {
+        self.readable_segments().find(|s| s.greatest.timestamp >= timestamp)
+    }
+
+    /// The greatest timestamp of the segments that have readable records. It may be that of a record
+    /// below the log start.
+    #[must_use]
+    pub fn greatest(&self) -> Greatest {
+        let mut greatest = Greatest::default();
+        for segment in self.readable_segments() {
+            greatest.note_all(segment.greatest);
+        }
+        greatest
+    }
+
+    /// The segments with a record at or above the log start; the files of others may be gone.
+    fn readable_segments(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.iter().filter(|s| s.next_offset > self.log_start)
+    }
+
     /// A segment by its base offset.
     pub fn segment_mut(&mut self, base: Offset) -> Option<&mut Segment> {
         self.segments.iter_mut().find(|s| s.base == base)
@@ -471,6 +592,7 @@ impl Log {
             self.drained = Place { segment, position: 0 };
             self.head = Head::None;
             self.head_next = segment;
+            self.drained_greatest = Greatest::default();
         }
     }
 
@@ -493,12 +615,20 @@ impl Log {
                 .segments
                 .iter()
                 .filter(|s| s.sealed)
-                .map(|s| (s.base, s.len, s.next_offset))
+                .map(|s| SealedSegment {
+                    base: s.base,
+                    len: s.len,
+                    next_offset: s.next_offset,
+                    greatest: (s.greatest.timestamp.0, s.greatest.offset),
+                })
                 .collect(),
             drained: self.drained,
             tail,
             log_start: self.log_start,
             epochs: self.epochs.clone(),
+            producers: self.drained_producers.checkpoint(),
+            producers_to: self.drained_producers_to,
+            greatest: (self.drained_greatest.timestamp.0, self.drained_greatest.offset),
         }
     }
 }

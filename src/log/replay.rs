@@ -5,11 +5,14 @@ use std::rc::Rc;
 
 use std::collections::VecDeque;
 
-use super::index::OffsetIndex;
+use super::index::{Greatest, SegmentIndex};
+use super::producers::Producers;
 use super::segment::Segment;
-use super::{Extent, Head, Log, LogCheckpoint, LogSettings, Place, Source};
+use super::{Extent, Head, Log, LogCheckpoint, LogSettings, Place, SealedSegment, Source};
 use crate::journal::format::{Entry, EntryKind};
 use crate::limits::BLOCK;
+use crate::record::batches;
+use crate::time::Timestamp;
 use crate::types::{LeaderEpoch, Offset};
 
 /// Bytes of a log that are in a journal file of an earlier start.
@@ -20,6 +23,7 @@ pub struct RecoveredExtent {
     len: usize,
     base_offset: Offset,
     next_offset: Offset,
+    greatest: Greatest,
     path: PathBuf,
     file_position: u64,
 }
@@ -42,8 +46,7 @@ pub struct RecoveredHead {
 pub struct Recovered {
     /// Journals of starts before this one hold nothing that the checkpoint does not.
     from_generation: u64,
-    /// Base, length, next offset of the sealed segments.
-    sealed: Vec<(Offset, u64, Offset)>,
+    sealed: Vec<SealedSegment>,
     log_start: Offset,
     epochs: Vec<(LeaderEpoch, Offset)>,
     drained: Place,
@@ -52,6 +55,13 @@ pub struct Recovered {
     /// The longest remainder at `drained`.
     remainder: Option<RecoveredHead>,
     extents: Vec<RecoveredExtent>,
+    /// The idempotent producers as of the last batch replayed.
+    producers: Producers,
+    /// The same as of `producers_to`, from the checkpoint.
+    drained_producers: Producers,
+    producers_to: Offset,
+    /// Of the segment that is being drained, below `producers_to`.
+    greatest: Greatest,
 }
 
 /// What holds the bytes from `drained` to the first extent.
@@ -77,6 +87,10 @@ impl Recovered {
             tail: Some((0, Offset::ZERO)),
             remainder: None,
             extents: Vec::new(),
+            producers: Producers::default(),
+            drained_producers: Producers::default(),
+            producers_to: Offset::ZERO,
+            greatest: Greatest::default(),
         }
     }
 
@@ -93,10 +107,15 @@ impl Recovered {
             tail: checkpoint.tail.map(|(len, next)| (len as usize, next)),
             remainder: None,
             extents: Vec::new(),
+            producers: Producers::from_checkpoint(&checkpoint.producers),
+            drained_producers: Producers::from_checkpoint(&checkpoint.producers),
+            producers_to: checkpoint.producers_to,
+            greatest: greatest(checkpoint.greatest),
         }
     }
 
-    /// Replays one entry of a journal of start `generation`, whose bytes are at `file_position` of `path`.
+    /// Replays one entry of a journal of start `generation`, whose bytes, `payload`, are at
+    /// `file_position` of `path`.
     ///
     /// # Errors
     /// Says why the entry cannot follow what is known: the journal is not what it should be.
@@ -106,6 +125,7 @@ impl Recovered {
         entry: &Entry,
         path: &Path,
         file_position: u64,
+        payload: &[u8],
     ) -> Result<(), String> {
         if generation < self.from_generation {
             return Ok(());
@@ -124,7 +144,11 @@ impl Recovered {
                 }
                 Ok(())
             }
-            EntryKind::Data => self.replay_data(entry, path, file_position),
+            EntryKind::LogStart => {
+                self.log_start = self.log_start.max(entry.base_offset);
+                Ok(())
+            }
+            EntryKind::Data => self.replay_data(entry, path, file_position, payload),
         }
     }
 
@@ -133,6 +157,7 @@ impl Recovered {
         entry: &Entry,
         path: &Path,
         file_position: u64,
+        payload: &[u8],
     ) -> Result<(), String> {
         let place = Place { segment: entry.segment, position: entry.position };
         let end = Place { position: entry.position + entry.length as u64, ..place };
@@ -163,12 +188,21 @@ impl Recovered {
             self.epochs.retain(|(_, began)| *began < entry.base_offset);
             self.epochs.push((entry.leader_epoch, entry.base_offset));
         }
+        let mut greatest = Greatest::default();
+        for batch in batches(payload).flatten() {
+            let header = batch.header();
+            greatest.note(header.max_timestamp(), header.last_offset());
+            if header.base_offset() >= self.producers_to {
+                self.producers.append_header(header, header.base_offset(), 0);
+            }
+        }
         self.extents.push(RecoveredExtent {
             segment: entry.segment,
             position: entry.position,
             len: entry.length,
             base_offset: entry.base_offset,
             next_offset: entry.next_offset,
+            greatest,
             path: path.to_owned(),
             file_position,
         });
@@ -263,18 +297,27 @@ impl Recovered {
                 (Head::None, self.extents.first().map_or(Offset::ZERO, |e| e.base_offset))
             }
         };
-        let mut segments: VecDeque<Segment> =
-            self.sealed.iter().map(|(base, len, next)| segment(*base, *len, *next, true)).collect();
+        let sealed_saved = self.sealed.last().map_or(Offset::ZERO, |s| s.next_offset);
+        let mut segments: VecDeque<Segment> = self
+            .sealed
+            .iter()
+            .map(|s| segment(s.base, s.len, s.next_offset, true, greatest(s.greatest)))
+            .collect();
         let Place { segment: base, position } = self.drained;
-        segments.push_back(segment(base, position + head.len() as u64, head_next, false));
+        let len = position + head.len() as u64;
+        segments.push_back(segment(base, len, head_next, false, self.greatest));
         for extent in &self.extents {
             let end = extent.position + extent.len as u64;
             match segments.back_mut() {
                 Some(last) if last.base == extent.segment => {
                     last.len = last.len.max(end);
                     last.next_offset = extent.next_offset;
+                    last.greatest.note_all(extent.greatest);
                 }
-                _ => segments.push_back(segment(extent.segment, end, extent.next_offset, false)),
+                _ => {
+                    let next = extent.next_offset;
+                    segments.push_back(segment(extent.segment, end, next, false, extent.greatest));
+                }
             }
         }
         let end = self.extents.last().map_or(head_next, |e| e.next_offset);
@@ -293,23 +336,40 @@ impl Recovered {
                 source: Source::Journal { path: Rc::from(e.path), position: e.file_position },
             })
             .collect();
-        Log {
+        let mut log = Log {
             settings,
             segments,
-            log_start: self.log_start,
+            log_start: self.log_start.min(end),
+            sealed_saved,
             end,
             epochs,
             drained: self.drained,
             head,
             head_next,
             extents,
-        }
+            producers: self.producers,
+            drained_producers: self.drained_producers,
+            drained_producers_to: self.producers_to,
+            drained_greatest: self.greatest,
+        };
+        log.advance_log_start(self.log_start.min(end));
+        log
     }
 }
 
-fn segment(base: Offset, len: u64, next_offset: Offset, sealed: bool) -> Segment {
-    let index = if len == 0 { OffsetIndex::empty() } else { OffsetIndex::unloaded() };
-    Segment { base, len, next_offset, sealed, index }
+fn greatest((timestamp, offset): (i64, Offset)) -> Greatest {
+    Greatest { timestamp: Timestamp(timestamp), offset }
+}
+
+fn segment(
+    base: Offset,
+    len: u64,
+    next_offset: Offset,
+    sealed: bool,
+    greatest: Greatest,
+) -> Segment {
+    let index = if len == 0 { SegmentIndex::empty() } else { SegmentIndex::unloaded() };
+    Segment { base, len, next_offset, sealed, began: None, greatest, index }
 }
 
 impl Default for Recovered {

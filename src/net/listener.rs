@@ -1,9 +1,11 @@
 //! Listening and accepting: one socket, one task on one core, for all cores.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -79,6 +81,7 @@ pub struct AcceptLimits {
 pub struct Accepted {
     descriptor: OwnedFd,
     address: SocketAddr,
+    listener: u16,
     place: Place,
 }
 
@@ -87,6 +90,12 @@ impl Accepted {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The index of the listener that it came by.
+    #[must_use]
+    pub fn listener(&self) -> u16 {
+        self.listener
     }
 
     /// Makes it a stream of this executor. The place is to be kept while the connection lives.
@@ -127,20 +136,19 @@ impl Drop for Place {
 }
 
 /// Accepts for ever, and hands each connection to the shard that has the fewest: `hand_over` is given
-/// its index in `loads`. To be run on one core and never raced with anything: dropping a pending accept
-/// loses the connection it was about to return.
+/// its index in `loads`. To be run on one core, once for each listener with the same gate, and never raced
+/// with anything: dropping a pending accept loses the connection it was about to return.
 ///
 /// # Errors
 /// There is no shard.
 pub async fn accept_loop(
-    listener: TcpListener,
-    limits: AcceptLimits,
+    (index, listener): (u16, TcpListener),
+    gate: Rc<RefCell<Gate>>,
     loads: Vec<Load>,
     mut hand_over: impl FnMut(usize, Accepted),
 ) -> io::Result<()> {
     // SAFETY: the descriptor is a listening socket and is handed over here.
     let listener = unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) };
-    let mut gate = Gate { limits, total: Arc::default(), by_ip: BTreeMap::new() };
     let (mut failing, mut refusing) = (Report::default(), Report::default());
     let mut accepts: usize = 0;
     loop {
@@ -159,7 +167,7 @@ pub async fn accept_loop(
             glommio::executor().yield_now().await;
         }
         if accepts.is_multiple_of(FORGET_INTERVAL) {
-            gate.forget();
+            gate.borrow_mut().forget();
         }
         let (descriptor, address) = match detach(&stream) {
             Ok(detached) => detached,
@@ -172,14 +180,16 @@ pub async fn accept_loop(
             }
         };
         drop(stream);
-        let mut accepted = Accepted { descriptor, address, place: Place::default() };
-        match gate.admit(address.ip(), &mut accepted.place) {
+        let mut accepted =
+            Accepted { descriptor, address, listener: index, place: Place::default() };
+        let admitted = gate.borrow_mut().admit(address.ip(), &mut accepted.place);
+        match admitted {
             Ok(()) => {
                 let least = loads.iter().enumerate().min_by_key(|(_, load)| load.connections());
-                let (index, load) =
+                let (shard, load) =
                     least.ok_or_else(|| io::Error::other("there is no shard to serve clients"))?;
                 accepted.place.count(load.counter());
-                hand_over(index, accepted);
+                hand_over(shard, accepted);
             }
             Err(key) => {
                 if let Some(times) = refusing.due(Clock::monotonic()) {
@@ -190,14 +200,20 @@ pub async fn accept_loop(
     }
 }
 
-/// Who may come in.
-struct Gate {
+/// Who may come in, by whichever listener.
+pub struct Gate {
     limits: AcceptLimits,
     total: Arc<AtomicUsize>,
     by_ip: BTreeMap<IpAddr, Arc<AtomicUsize>>,
 }
 
 impl Gate {
+    /// A gate through which nobody has come yet.
+    #[must_use]
+    pub fn new(limits: AcceptLimits) -> Gate {
+        Gate { limits, total: Arc::default(), by_ip: BTreeMap::new() }
+    }
+
     /// Counts a connection, or names the key that forbids it.
     fn admit(&mut self, ip: IpAddr, place: &mut Place) -> Result<(), &'static str> {
         if self.total.load(Ordering::Relaxed) >= self.limits.connections_max {
@@ -243,7 +259,7 @@ mod tests {
     #[test]
     fn limits_hold_until_connections_end() {
         let limits = AcceptLimits { connections_max: 3, connections_per_ip_max: 2 };
-        let mut gate = Gate { limits, total: Arc::default(), by_ip: BTreeMap::new() };
+        let mut gate = Gate::new(limits);
         let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         let mut admit = |ip| {
             let mut place = Place::default();

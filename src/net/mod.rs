@@ -38,7 +38,7 @@ use crate::partition::Slice;
 use crate::protocol::Frame;
 
 pub use connection::serve;
-pub use listener::{AcceptLimits, Accepted, Place, accept_loop, bind};
+pub use listener::{AcceptLimits, Accepted, Gate, Place, accept_loop, bind};
 pub use registry::{Connections, Load, NetCounters};
 
 /// What answers requests; one per shard.
@@ -82,12 +82,13 @@ impl From<Frame> for Answer {
 pub struct Peer {
     address: SocketAddr,
     connection: u64,
+    listener: u16,
     pending_bytes: Cell<usize>,
 }
 
 impl Peer {
-    pub(super) fn new(address: SocketAddr, connection: u64) -> Peer {
-        Peer { address, connection, pending_bytes: Cell::new(0) }
+    pub(super) fn new(address: SocketAddr, connection: u64, listener: u16) -> Peer {
+        Peer { address, connection, listener, pending_bytes: Cell::new(0) }
     }
 
     /// The client's address.
@@ -100,6 +101,12 @@ impl Peer {
     #[must_use]
     pub fn connection(&self) -> u64 {
         self.connection
+    }
+
+    /// The index of the listener that the connection came by.
+    #[must_use]
+    pub fn listener(&self) -> u16 {
+        self.listener
     }
 
     /// Bytes of requests not yet answered and of replies not yet sent. A fetch is cut by it, so that

@@ -101,12 +101,12 @@ impl Connections {
         })
     }
 
-    /// A peer with a number of its own.
+    /// A peer with a number of its own, come by that listener.
     #[must_use]
-    pub fn peer(&self, address: SocketAddr) -> Rc<Peer> {
+    pub fn peer(&self, address: SocketAddr, listener: u16) -> Rc<Peer> {
         let connection = self.next.get();
         self.next.set(connection + 1);
-        Rc::new(Peer::new(address, connection))
+        Rc::new(Peer::new(address, connection, listener))
     }
 
     /// The bounds.

@@ -4,7 +4,7 @@
 //! the same bytes.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::rc::Rc;
@@ -61,6 +61,11 @@ impl Memory for Counted {
 
     fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.0
+    }
+
+    fn trim(&mut self, len: usize) {
+        self.1.set(self.1.get() - (self.0.len() - len));
+        self.0.truncate(len);
     }
 
     fn into_any(self: Rc<Self>) -> Rc<dyn Any> {
@@ -179,13 +184,13 @@ fn run(
         });
         let server = Rc::clone(&world);
         glommio::spawn_local(accept_loop(
-            listener,
-            limits,
+            (0, listener),
+            Rc::new(RefCell::new(Gate::new(limits))),
             vec![Load::default()],
             move |_, accepted| {
                 let server = Rc::clone(&server);
                 glommio::spawn_local(async move {
-                    let peer = server.connections.peer(accepted.address());
+                    let peer = server.connections.peer(accepted.address(), accepted.listener());
                     let (stream, _place) = accepted.into_stream();
                     let connections = Rc::clone(&server.connections);
                     serve(stream, peer, server, connections).await;

@@ -21,16 +21,18 @@ use crate::journal::files::FileNumber;
 use crate::journal::format::EntryKind;
 use crate::journal::{Append, Fenced, Slot};
 use crate::limits::{BLOCK, DRAINS_AT_ONCE, RESERVE_STEP_MAX, RESERVE_STEP_MIN};
-use crate::log::index::relative;
+use crate::log::epochs::checkpoint_text;
 use crate::log::segment::path as segment_path;
 use crate::log::{DrainPlan, Head, Place, Source};
-use crate::record::batches;
 use crate::storage::{Buffer, File, Open, align_down, align_up, replace_file};
 use crate::types::{Durability, Offset, TopicPartition};
 
+/// Kafka's name for the file of leader epochs.
+const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
+
 /// Bytes in memory that go to `range` of the segment.
-struct Piece {
-    range: Range<u64>,
+pub(super) struct Piece {
+    pub(super) range: Range<u64>,
     buffer: PieceBytes,
     start: usize,
 }
@@ -46,6 +48,12 @@ impl Piece {
             PieceBytes::Shared(buffer) => buffer.bytes(),
             PieceBytes::Owned(bytes) => bytes,
         }
+    }
+
+    /// Its bytes of the segment.
+    pub(super) fn content(&self) -> &[u8] {
+        let len = usize_of(self.range.end - self.range.start).unwrap_or(0);
+        self.bytes().get(self.start..self.start + len).unwrap_or(&[])
     }
 }
 
@@ -93,9 +101,11 @@ impl Store {
             self.journal.roll().await.map_err(fenced)?;
         }
         let work: Vec<Slot> = {
-            let state = self.state.borrow();
+            let mut state = self.state.borrow_mut();
             let current = self.journal.current_file();
-            state.dirty.range(..current).flat_map(|(_, slots)| slots.iter().copied()).collect()
+            let mut work = std::mem::take(&mut state.to_seal);
+            work.extend(state.dirty.range(..current).flat_map(|(_, slots)| slots.iter().copied()));
+            work.into_iter().collect()
         };
         let work = Rc::new(RefCell::new(work.into_iter()));
         let worker = || {
@@ -147,6 +157,16 @@ impl Store {
         let chain = self.settings.chain;
         let path = checkpoint::path(&self.settings.journal_directory, chain, sequence);
         checkpoint::save(&*self.storage, &path, chain.generation, sequence, &body).await?;
+        for saved in &body.partitions {
+            let Some(sealed_to) = saved.log.sealed.last().map(|s| s.next_offset) else { continue };
+            let removable = self.with(saved.id, |p| {
+                p.log.sealed_saved(sealed_to);
+                p.log.first_removable().is_some()
+            });
+            if removable == Some(true) {
+                self.trim_in_background(saved.id);
+            }
+        }
         self.journal.recycle_below(first_live);
         if recovered_done {
             // Removed files keep their space for as long as they are open.
@@ -189,6 +209,7 @@ impl Store {
             return;
         }
         partition.draining = false;
+        self.idle.advance(self.idle.reached() + 1);
         let in_extent = partition.log.first_undrained().map(|e| match e.source {
             Source::Ring { file, .. } => file,
             Source::Journal { .. } => FileNumber(0),
@@ -220,19 +241,15 @@ impl Store {
         let planned = self
             .with(id, |p| {
                 let plan = p.log.plan_drain(written, self.settings.drain_step_bytes)?;
-                let complete =
-                    p.log.segment_of(plan.from.segment).is_some_and(|s| s.index.is_complete());
-                Some((plan, p.directory.clone(), complete))
+                Some((plan, p.directory.clone()))
             })
             .flatten();
-        let Some((plan, directory, index_complete)) = planned else { return Ok(false) };
+        let Some((plan, directory)) = planned else { return Ok(false) };
         if !first && plan.extents.is_empty() && !plan.last {
             return Ok(false);
         }
         self.make_directory(id, &directory).await?;
-        if !index_complete {
-            self.load_index(id, &directory, plan.from.segment).await?;
-        }
+        self.prepare_indexes(id, &directory, plan.from.segment).await?;
         let path = segment_path(&directory, plan.from.segment, "log");
         let new_file = plan.from.position == 0 && !matches!(plan.head, Head::Disk(_));
         let file = self.storage.open(&path, Open::Create).await?;
@@ -246,6 +263,7 @@ impl Store {
             Some(place) => p.log.drained_to(place, head, plan.next_offset),
             None => p.log.sealed(plan.from.segment),
         });
+        self.write_epochs(id, &directory, plan.next_offset).await?;
         Ok(more)
     }
 
@@ -272,7 +290,7 @@ impl Store {
             self.write_blocks(file, from..whole, &pieces).await?;
         }
         if !idle {
-            self.note_index(id, plan, &pieces, directory).await?;
+            self.note_indexes(id, plan, &pieces, directory).await?;
         }
         if plan.last {
             file.truncate(plan.to).await?;
@@ -282,7 +300,8 @@ impl Store {
             self.count(|c| c.segment_flushes += 1);
         }
         if plan.last {
-            self.write_index(id, plan.from.segment, directory).await?;
+            self.seal_indexes(id, plan.from.segment, directory).await?;
+            self.write_snapshot(id, plan.next_offset, directory).await?;
             return Ok((None, Head::None, true));
         }
         let place = |position| Some(Place { segment: plan.from.segment, position });
@@ -422,60 +441,50 @@ impl Store {
         file.reserve(end.next_multiple_of(step)).await
     }
 
-    /// Notes the drained batches in the segment's index, and writes its whole new blocks, unflushed.
-    async fn note_index(
+    /// Writes Kafka's file of leader epochs when a drain has brought a new one. Recovery does not read it.
+    async fn write_epochs(
         &self,
         id: TopicPartition,
-        plan: &DrainPlan,
-        pieces: &[Piece],
         directory: &Path,
+        end: Offset,
     ) -> io::Result<()> {
-        let base = plan.from.segment;
-        let interval = self.settings.index_interval_bytes;
-        let mut blocks: Vec<(usize, Vec<u8>)> = Vec::new();
-        self.with(id, |p| {
-            let Some(segment) = p.log.segment_mut(base) else { return };
-            let extents = pieces.iter().skip(usize::from(!plan.head.is_empty()));
-            for piece in extents {
-                let len = usize_of(piece.range.end - piece.range.start).unwrap_or(0);
-                let bytes = piece.bytes().get(piece.start..piece.start + len).unwrap_or(&[]);
-                let mut position = piece.range.start;
-                for batch in batches(bytes) {
-                    let Ok(batch) = batch else { break };
-                    let last = relative(base, batch.header().next_offset()) - 1;
-                    let size = batch.size() as u64;
-                    segment.index.note(last, position, size, interval);
-                    position += size;
-                }
-            }
-            while let Some((number, block)) = segment.index.next_block() {
-                blocks.push((number, block.to_vec()));
-                segment.index.block_written();
-            }
+        let changed = self.with(id, |p| {
+            let known = p.log.epochs().partition_point(|(_, began)| *began < end);
+            let known = p.log.epochs().get(..known)?;
+            let ends = known.first().zip(known.last()).map(|(first, last)| [*first, *last]);
+            let before = std::mem::replace(&mut p.epochs_written, ends);
+            (before != ends).then(|| checkpoint_text(p.log.epochs(), end))
         });
-        if blocks.is_empty() {
-            return Ok(());
+        match changed.flatten() {
+            Some(text) => {
+                let path = directory.join(LEADER_EPOCHS);
+                replace_file(&*self.storage, &path, text.as_bytes()).await
+            }
+            None => Ok(()),
         }
-        let file = self.storage.open(&segment_path(directory, base, "index"), Open::Create).await?;
-        for (number, block) in blocks {
-            let buffer = crate::storage::block_buffer(&*self.storage, &block);
-            file.write(buffer, (number * BLOCK) as u64).await?;
-        }
-        file.close().await
     }
 
-    /// Writes the whole index of a segment that is complete (rule 14).
-    async fn write_index(
+    /// Writes the producers as of a segment's end under the name of the next segment, as Kafka does. A
+    /// partition without producers has no such files.
+    async fn write_snapshot(
         &self,
         id: TopicPartition,
-        base: Offset,
+        end: Offset,
         directory: &Path,
     ) -> io::Result<()> {
-        let bytes = self.with(id, |p| p.log.segment_mut(base).map(|s| s.index.bytes().to_vec()));
-        let Some(bytes) = bytes.flatten() else { return Ok(()) };
-        let path = segment_path(directory, base, "index");
-        self.open_files.forget(&path).await?;
-        replace_file(&*self.storage, &path, &bytes).await
+        let bytes = self.with(id, |p| {
+            let producers = p.log.drained_producers();
+            (!producers.is_empty()).then(|| producers.snapshot())
+        });
+        let path = segment_path(directory, end, "snapshot");
+        match bytes.flatten() {
+            Some(bytes) => replace_file(&*self.storage, &path, &bytes).await,
+            // One of records that a power cut took may be there.
+            None => match self.storage.remove(&path).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        }
     }
 
     /// Makes a partition's directory with its `partition.metadata` before its first drain (rule 16).

@@ -38,7 +38,12 @@ impl OpenFiles {
         }
         let evicted = self.insert(path, Rc::clone(&file));
         if let Some(evicted) = evicted {
-            evicted.close().await?;
+            // Not awaited: meanwhile this file might be the oldest, and closed under whoever asked for it.
+            self.storage.spawn(Box::pin(async move {
+                if let Err(error) = evicted.close().await {
+                    tracing::warn!(%error, "a file that was read cannot be closed");
+                }
+            }));
         }
         Ok(file)
     }

@@ -9,9 +9,12 @@
 
 mod drain;
 mod files;
+mod indexes;
 pub mod metadata_log;
 mod read;
 pub mod recovery;
+mod retention;
+mod time;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -25,12 +28,19 @@ use slab::Slab;
 
 use self::files::OpenFiles;
 pub use self::read::{Outcome, ReadError, ReadRequest, Slice};
+pub use self::retention::{DeleteError, LogStartMove};
+pub use self::time::{TimeQuery, TimedOffset};
+use crate::config::TopicConfigs;
 use crate::journal::files::FileNumber;
 use crate::journal::format::{Chain, EntryKind};
 use crate::journal::{Append, Fenced, Journal, Observer, Reach, Round, Slot, Waits};
+use crate::log::epochs::{EpochEnd, epoch_at, epoch_end};
+use crate::log::producers::{ProducerError, Verdict};
 use crate::log::segment::directory;
-use crate::log::{Log, LogCheckpoint, LogSettings, Recovered};
+use crate::log::{Log, LogCheckpoint, LogSettings, Recovered, SealedSegment};
+use crate::record::BatchHeader;
 use crate::storage::Storage;
+use crate::time::Timestamp;
 use crate::types::{Durability, LeaderEpoch, Offset, TopicPartition};
 
 /// How a core stores.
@@ -52,6 +62,8 @@ pub struct StoreSettings {
     pub drain_step_bytes: u64,
     /// `log.index.interval.bytes`.
     pub index_interval_bytes: u64,
+    /// Entries of an index that are not in its file yet before a drain writes them.
+    pub index_write_entries: usize,
     /// Descriptors kept open for reads.
     pub open_files_max: usize,
 }
@@ -69,6 +81,8 @@ pub struct StoreCounters {
     pub cold_read_bytes: u64,
     /// Record bytes copied in user space on their way out.
     pub bytes_copied: u64,
+    /// Segments removed because they were below the log start.
+    pub segments_removed: u64,
     /// Drain passes ended.
     pub drain_passes: u64,
     /// Watchers told of a moved watermark.
@@ -82,6 +96,8 @@ pub enum AppendError {
     UnknownPartition,
     /// The core is fenced after a failed write or flush.
     Fenced,
+    /// The batch does not follow what its producer has written.
+    Producer(ProducerError),
 }
 
 /// An append that has its place; it is acknowledged when `sequence` reaches its class.
@@ -91,8 +107,24 @@ pub struct Appended {
     pub base_offset: Offset,
     /// First readable offset of the log.
     pub log_start: Offset,
-    /// The journal round it is in.
+    /// The journal round it is in; 0 if an earlier start wrote it.
     pub sequence: u64,
+    /// The greatest timestamp of the batch, if it was in the log already and nothing was appended: the
+    /// offset and the round are those of the original.
+    pub duplicate: Option<Timestamp>,
+}
+
+/// An idempotent producer of a partition, for whoever asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveProducer {
+    /// Its id.
+    pub id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// Sequence of its last record, -1 if it is not known.
+    pub last_sequence: i32,
+    /// Greatest timestamp of its last batch.
+    pub last_timestamp: Timestamp,
 }
 
 /// Where a partition stands.
@@ -106,6 +138,8 @@ pub struct Position {
     pub end: Offset,
     /// Epoch of the current leadership.
     pub leader_epoch: LeaderEpoch,
+    /// Epoch of the record at the log start; of the next one if there is none.
+    pub start_epoch: LeaderEpoch,
 }
 
 /// Somebody who waits for a partition's high watermark to move, as the shard numbers them.
@@ -125,7 +159,10 @@ struct Partition {
     id: TopicPartition,
     directory: PathBuf,
     directory_made: bool,
+    /// First and last leader epoch that are in the `leader-epoch-checkpoint` file, with where they began.
+    epochs_written: Option<[(LeaderEpoch, Offset); 2]>,
     log: Log,
+    configs: Rc<TopicConfigs>,
     high_watermark: Offset,
     pending: VecDeque<Pending>,
     watchers: Vec<WatchId>,
@@ -134,6 +171,8 @@ struct Partition {
     /// The journal file with the last remainder entry.
     remainder: Option<FileNumber>,
     draining: bool,
+    /// Segments below the log start are being removed.
+    trimming: bool,
 }
 
 #[derive(Default)]
@@ -144,6 +183,8 @@ struct State {
     dirty: BTreeMap<FileNumber, BTreeSet<Slot>>,
     /// Rounds with something to be flushed, and their partitions.
     awaiting_flush: VecDeque<(u64, Vec<Slot>)>,
+    /// Partitions with a segment that was closed without an append, for the next pass to complete.
+    to_seal: BTreeSet<Slot>,
     checkpoint_sequence: u64,
     draining: bool,
     stopping: bool,
@@ -161,7 +202,11 @@ pub struct Store {
     watched: RefCell<Option<Watched>>,
     /// Counts drain passes; 1 more than that when earlier starts' journals are not needed any more.
     passes: Waits,
+    /// What a partition acts on until it is told its topic's configs.
+    topic_defaults: Rc<TopicConfigs>,
     recovered_drained: Waits,
+    /// Counts ends of work on single partitions.
+    idle: Waits,
     failed: RefCell<Option<String>>,
 }
 
@@ -203,7 +248,9 @@ impl Store {
             counters: Cell::default(),
             watched: RefCell::new(None),
             passes: Waits::default(),
+            topic_defaults: Rc::default(),
             recovered_drained: Waits::default(),
+            idle: Waits::default(),
             failed: RefCell::new(None),
         });
         let observer: Weak<dyn Observer> = Rc::downgrade(&store) as Weak<dyn Observer>;
@@ -224,8 +271,11 @@ impl Store {
         segment_bytes: u64,
         recovered: Option<Recovered>,
     ) {
-        let settings =
-            LogSettings { segment_bytes, index_interval_bytes: self.settings.index_interval_bytes };
+        let settings = LogSettings {
+            segment_bytes,
+            segment_ms: self.topic_defaults.segment_ms,
+            index_interval_bytes: self.settings.index_interval_bytes,
+        };
         let needs_journal = recovered.as_ref().is_some_and(Recovered::needs_journal);
         let log = recovered.map_or_else(|| Log::new(settings), |r| r.into_log(settings));
         let mut state = self.state.borrow_mut();
@@ -239,18 +289,40 @@ impl Store {
             id,
             directory: directory(&self.settings.data, topic, id.partition),
             directory_made: false,
+            epochs_written: None,
             high_watermark: log.end(),
             log,
+            configs: Rc::clone(&self.topic_defaults),
             pending: VecDeque::new(),
             watchers: Vec::new(),
             dirty,
             remainder: None,
             draining: false,
+            trimming: false,
         });
         state.by_id.insert(id, slot);
         if let Some(file) = dirty {
             state.dirty.entry(file).or_default().insert(slot);
         }
+    }
+
+    /// Has a partition act on its topic's configs from now on. What a log begun under others holds stays
+    /// as it is.
+    pub fn configure(&self, id: TopicPartition, configs: &Rc<TopicConfigs>) {
+        self.with(id, |partition| {
+            partition.log.configure(LogSettings {
+                segment_bytes: configs.segment_bytes,
+                segment_ms: configs.segment_ms,
+                index_interval_bytes: configs.index_interval_bytes,
+            });
+            partition.configs = Rc::clone(configs);
+        });
+    }
+
+    /// The configs that a partition acts on.
+    #[must_use]
+    pub fn topic_configs(&self, id: TopicPartition) -> Option<Rc<TopicConfigs>> {
+        self.with(id, |partition| Rc::clone(&partition.configs))
     }
 
     /// Ends a partition whose topic is deleted: it is gone from here at once, and when this returns its
@@ -267,12 +339,12 @@ impl Store {
         let Some(slot) = taken else { return Ok(()) };
         let key = slot.0 as usize;
         loop {
-            let draining = self.state.borrow().partitions.get(key).is_some_and(|p| p.draining);
-            if !draining {
+            let at_work = |p: &Partition| p.draining || p.trimming;
+            if !self.state.borrow().partitions.get(key).is_some_and(at_work) {
                 break;
             }
-            let pass = self.passes.reach(self.passes.reached() + 1);
-            pass.await.map_err(|_| io::Error::other("the core is fenced"))?;
+            let idle = self.idle.reach(self.idle.reached() + 1);
+            idle.await.map_err(|_| io::Error::other("the core is fenced"))?;
         }
         let partition = {
             let mut state = self.state.borrow_mut();
@@ -280,6 +352,7 @@ impl Store {
             if let Some(file) = partition.dirty {
                 state.clean(file, slot);
             }
+            state.to_seal.remove(&slot);
             partition
         };
         let watchers: Vec<_> = partition.watchers.clone();
@@ -318,10 +391,11 @@ impl Store {
     }
 
     /// Gives batches their place and offsets. Whoever calls has validated them, counted their records,
-    /// and seen to it that the journal has room.
+    /// and seen to it that the journal has room. A batch of an idempotent producer comes alone.
     ///
     /// # Errors
-    /// When the partition is not here, or nothing is taken any more.
+    /// When the partition is not here, the batch does not follow its producer's last one, or nothing is
+    /// taken any more.
     pub fn append(
         &self,
         id: TopicPartition,
@@ -336,9 +410,24 @@ impl Store {
         let slot = *state.by_id.get(&id).ok_or(AppendError::UnknownPartition)?;
         let partition =
             state.partitions.get_mut(slot.0 as usize).ok_or(AppendError::UnknownPartition)?;
+        let header = BatchHeader::read(&bytes).copied();
+        if let Some(header) = &header {
+            match partition.log.check_producer(header).map_err(AppendError::Producer)? {
+                Verdict::New => {}
+                Verdict::Duplicate(known) => {
+                    return Ok(Appended {
+                        base_offset: known.base_offset(),
+                        log_start: partition.log.log_start(),
+                        sequence: known.round,
+                        duplicate: Some(known.timestamp),
+                    });
+                }
+            }
+        }
         let epoch = partition.epoch(self.settings.incarnation);
         let len = bytes.len();
-        let plan = partition.log.append(len, records, epoch);
+        let timestamp = header.map_or(Timestamp(-1), |header| header.max_timestamp());
+        let plan = partition.log.append(len, records, timestamp, epoch);
         let sequence = self.journal.append(Append {
             slot,
             kind: EntryKind::Data,
@@ -357,10 +446,42 @@ impl Store {
             next_offset: plan.next_offset,
             bytes: len,
         });
+        if let Some(header) = &header {
+            let forgotten = partition.log.note_producer(header, plan.base_offset, sequence);
+            if forgotten > 0 {
+                tracing::warn!(partition = %id, forgotten, "too many idempotent producers: those that \
+                    have not written for longest are forgotten");
+            }
+        }
         Ok(Appended {
             base_offset: plan.base_offset,
             log_start: partition.log.log_start(),
             sequence,
+            duplicate: None,
+        })
+    }
+
+    /// Forgets idempotent producers that have not written for `after_ms`.
+    pub fn expire_producers(&self, now: Timestamp, after_ms: i64) {
+        for (_, partition) in &mut self.state.borrow_mut().partitions {
+            partition.log.expire_producers(now, after_ms);
+        }
+    }
+
+    /// The idempotent producers of a partition.
+    #[must_use]
+    pub fn producers(&self, id: TopicPartition) -> Option<Vec<ActiveProducer>> {
+        self.with(id, |p| {
+            p.log
+                .producers()
+                .iter()
+                .map(|(id, state)| ActiveProducer {
+                    id,
+                    epoch: state.epoch(),
+                    last_sequence: state.last_sequence(),
+                    last_timestamp: state.last_timestamp(),
+                })
+                .collect()
         })
     }
 
@@ -392,7 +513,32 @@ impl Store {
             high_watermark: partition.high_watermark,
             end: partition.log.end(),
             leader_epoch: partition.epoch(self.settings.incarnation),
+            start_epoch: epoch_at(partition.log.epochs(), partition.log.log_start())
+                .unwrap_or(partition.epoch(self.settings.incarnation)),
         })
+    }
+
+    /// Where a leader epoch of a partition ended. The current epoch counts from the log's end on while it
+    /// has no records.
+    #[must_use]
+    pub fn epoch_end(&self, id: TopicPartition, asked: LeaderEpoch) -> Option<Option<EpochEnd>> {
+        self.with(id, |p| p.epoch_end(self.settings.incarnation, asked))
+    }
+
+    /// A partition's sealed segments that have readable records, and the directory they are in.
+    #[must_use]
+    pub fn sealed_segments(&self, id: TopicPartition) -> Option<(PathBuf, Vec<SealedSegment>)> {
+        self.with(id, |p| {
+            let mut sealed = p.log.checkpoint().sealed;
+            sealed.retain(|segment| segment.next_offset > p.log.log_start());
+            (p.directory.clone(), sealed)
+        })
+    }
+
+    /// How many bytes a partition's log holds.
+    #[must_use]
+    pub fn size(&self, id: TopicPartition) -> Option<u64> {
+        self.with(id, |partition| partition.log.size())
     }
 
     /// Has `watcher` told, each time, when the partition's high watermark moves.
@@ -411,6 +557,16 @@ impl Store {
         state.partitions.get_mut(slot.0 as usize).map(work)
     }
 
+    /// As [`Store::with`], also for a partition that is being removed and waits for the work on it to end.
+    fn with_removed<T>(
+        &self,
+        id: TopicPartition,
+        work: impl FnOnce(&mut Partition) -> T,
+    ) -> Option<T> {
+        let mut state = self.state.borrow_mut();
+        state.partitions.iter_mut().find(|(_, p)| p.id == id).map(|(_, p)| work(p))
+    }
+
     /// The journal, for its counters and its clock tick.
     #[must_use]
     pub fn journal(&self) -> &Rc<Journal> {
@@ -421,6 +577,18 @@ impl Store {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.settings.chain.generation
+    }
+
+    /// Partitions that this core owns.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.state.borrow().by_id.len()
+    }
+
+    /// Whether this core owns no partition.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// What the store did so far.
@@ -517,6 +685,17 @@ impl State {
 }
 
 impl Partition {
+    fn epoch_end(&self, incarnation: LeaderEpoch, asked: LeaderEpoch) -> Option<EpochEnd> {
+        let (log_start, end) = (self.log.log_start(), self.log.end());
+        let current = self.epoch(incarnation);
+        if self.log.last_epoch() == Some(current) {
+            return epoch_end(self.log.epochs(), asked, log_start, end);
+        }
+        let mut epochs = self.log.epochs().to_vec();
+        epochs.push((current, end));
+        epoch_end(&epochs, asked, log_start, end)
+    }
+
     fn epoch(&self, incarnation: LeaderEpoch) -> LeaderEpoch {
         self.log.last_epoch().map_or(incarnation, |last| last.max(incarnation))
     }
@@ -561,6 +740,7 @@ impl Observer for Store {
                     }
                 }
                 EntryKind::Remainder => partition.remainder = Some(round.file),
+                EntryKind::LogStart => {}
             }
         }
     }
@@ -606,5 +786,6 @@ impl Observer for Store {
         self.failed.borrow_mut().get_or_insert_with(|| error.to_string());
         self.passes.fence();
         self.recovered_drained.fence();
+        self.idle.fence();
     }
 }

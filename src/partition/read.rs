@@ -9,11 +9,12 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Partition, Store};
 use crate::limits::{BLOCK, COLD_READ_BYTES};
-use crate::log::index::{OffsetIndex, relative};
+use crate::log::epochs::EpochEnd;
+use crate::log::index::relative;
 use crate::log::segment::path as segment_path;
 use crate::log::{Head, Log, Source, select};
 use crate::record::{BatchHeader, batches};
-use crate::storage::{Buffer, align_down, align_up, read_file};
+use crate::storage::{Buffer, align_down, align_up};
 use crate::types::{Offset, TopicPartition};
 
 /// What is wanted of a partition.
@@ -73,6 +74,8 @@ pub struct Outcome {
     pub high_watermark: Offset,
     /// First readable offset.
     pub log_start: Offset,
+    /// Where the log parted from what the client has; there are no batches then.
+    pub diverging: Option<EpochEnd>,
 }
 
 /// Why nothing can be read.
@@ -170,8 +173,12 @@ impl Store {
                 .ok_or(ReadError::UnknownPartition)?;
             let raw = match cold {
                 Cold::Index { directory, segment } => {
-                    self.load_index(request.partition, &directory, segment).await?;
-                    continue;
+                    match self.load_indexes(request.partition, &directory, segment).await {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                            return Err(error.into());
+                        }
+                        _ => continue,
+                    }
                 }
                 Cold::Journal { path, position, len } => {
                     self.read_range(&path, position, len).await.map(|slice| vec![slice])
@@ -229,7 +236,12 @@ impl Store {
         Ok((outcome.bytes > 0).then_some(outcome))
     }
 
-    async fn read_range(&self, path: &Path, position: u64, len: usize) -> io::Result<Slice> {
+    pub(super) async fn read_range(
+        &self,
+        path: &Path,
+        position: u64,
+        len: usize,
+    ) -> io::Result<Slice> {
         let file = self.open_files.get(path).await?;
         let start = align_down(position);
         let skip = usize::try_from(position - start).map_err(io::Error::other)?;
@@ -286,7 +298,7 @@ impl Store {
         }
     }
 
-    async fn head_bytes(&self, head: &Head) -> io::Result<Bytes> {
+    pub(super) async fn head_bytes(&self, head: &Head) -> io::Result<Bytes> {
         match head {
             // A spilled head is in the file, below its limit.
             Head::None | Head::Disk(_) => Ok(Bytes::new()),
@@ -296,87 +308,6 @@ impl Store {
                 Ok(Bytes::copy_from_slice(slice.bytes()))
             }
         }
-    }
-
-    /// Loads a segment's index: from its file, and for an unsealed segment by walking what the file
-    /// does not cover.
-    pub(super) async fn load_index(
-        &self,
-        id: TopicPartition,
-        directory: &Path,
-        base: Offset,
-    ) -> io::Result<()> {
-        let Some((sealed, limit)) = self
-            .with(id, |p| {
-                let segment = p.log.segment_of(base)?;
-                Some((segment.sealed, p.log.file_limit(segment)))
-            })
-            .flatten()
-        else {
-            return Ok(());
-        };
-        let path = segment_path(directory, base, "index");
-        let file = read_file(&*self.storage, &path).await;
-        let mut index = match file {
-            Ok(bytes) => OffsetIndex::from_file(&bytes, limit),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => OffsetIndex::unloaded(),
-            Err(error) => return Err(error),
-        };
-        if !sealed {
-            self.complete_index(&segment_path(directory, base, "log"), base, limit, &mut index)
-                .await?;
-        }
-        index.complete();
-        self.with(id, |p| {
-            if let Some(segment) = p.log.segment_mut(base)
-                && !segment.index.is_complete()
-            {
-                segment.index = index;
-            }
-        });
-        Ok(())
-    }
-
-    async fn complete_index(
-        &self,
-        path: &Path,
-        base: Offset,
-        limit: u64,
-        index: &mut OffsetIndex,
-    ) -> io::Result<()> {
-        // The unflushed file may hold anything: its last entry must name a batch.
-        while let Some((offset, position)) = index.last() {
-            let slice = self.read_range(path, position, BLOCK).await?;
-            let fits = BatchHeader::read(slice.bytes())
-                .is_some_and(|h| relative(base, h.next_offset()) - 1 == offset);
-            if fits {
-                break;
-            }
-            index.distrust_last_block();
-        }
-        let mut position = index.noted_to();
-        while position < limit {
-            let len = usize::try_from(limit - position).map_err(io::Error::other)?;
-            let slice = self.read_range(path, position, len.min(COLD_READ_BYTES)).await?;
-            let mut at = 0_u64;
-            for batch in batches(slice.bytes()) {
-                let Ok(batch) = batch else { break };
-                let last = relative(base, batch.header().next_offset()) - 1;
-                let size = batch.size() as u64;
-                index.note(last, position + at, size, self.settings.index_interval_bytes);
-                at += size;
-            }
-            if at == 0 {
-                let need = BatchHeader::read(slice.bytes()).and_then(BatchHeader::size);
-                match need {
-                    // A batch larger than one read: skip over it.
-                    Some(need) if position + (need as u64) <= limit => at = need as u64,
-                    _ => break,
-                }
-            }
-            position += at;
-        }
-        Ok(())
     }
 }
 
@@ -394,6 +325,7 @@ impl Partition {
             bytes: 0,
             high_watermark: self.high_watermark,
             log_start: self.log.log_start(),
+            diverging: None,
         }
     }
 

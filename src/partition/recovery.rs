@@ -138,7 +138,7 @@ pub async fn recover(
             }
             logs.entry(entry.partition)
                 .or_default()
-                .replay(header.chain.generation, entry, place.path, place.position)
+                .replay(header.chain.generation, entry, place.path, place.position, place.payload)
                 .map_err(|why| format!("partition {}: {why}", entry.partition))
         })
         .await?;

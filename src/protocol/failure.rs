@@ -41,6 +41,11 @@ pub enum DecodeCause {
         /// Bytes left over after reading it.
         unread: usize,
     },
+    /// A stored value of a version that is not known.
+    UnknownVersion {
+        /// The version.
+        number: i16,
+    },
 }
 
 /// Bytes that are not the message they claim to be: what is wrong and in which field.
@@ -87,6 +92,9 @@ impl fmt::Display for DecodeError {
                 write!(f, "{field}: null is not allowed in this version")
             }
             DecodeCause::InvalidUtf8 => write!(f, "{field}: not UTF-8"),
+            DecodeCause::UnknownVersion { number } => {
+                write!(f, "{field}: version {number} is not known")
+            }
             DecodeCause::VarintTooLong => write!(f, "{field}: varint longer than 32 bits"),
             DecodeCause::TooManyTaggedFields(count) => write!(f, "{field}: {count} tagged fields"),
             DecodeCause::TaggedFieldSize { tag, unread } => {

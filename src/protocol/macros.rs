@@ -134,3 +134,34 @@ macro_rules! messages {
         }
     )+};
 }
+
+/// Lets a struct be null: a byte before it says whether it is there.
+macro_rules! nullable_struct {
+    ($name:ident) => {
+        impl Nullable for $name {
+            fn prefix_size(_: Version) -> usize {
+                1
+            }
+
+            fn read(reader: &mut Reader, version: Version) -> Result<Option<Self>, DecodeError> {
+                if reader.i8()? < 0 {
+                    return Ok(None);
+                }
+                Field::decode_field(reader, version, false).map(Some)
+            }
+
+            fn write(
+                value: Option<&Self>,
+                writer: &mut Writer,
+                version: Version,
+            ) -> Result<(), EncodeError> {
+                let Some(value) = value else {
+                    writer.i8(-1);
+                    return Ok(());
+                };
+                writer.i8(1);
+                value.encode_field(writer, version, false)
+            }
+        }
+    };
+}

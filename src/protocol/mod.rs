@@ -28,6 +28,7 @@ mod api;
 mod error;
 mod failure;
 mod frame;
+pub mod group_records;
 mod header;
 pub mod messages;
 mod reader;

@@ -38,7 +38,7 @@ impl Reader {
         Reader { input, budget }
     }
 
-    fixed_width!(u8 try_get_u8, i8 try_get_i8, i16 try_get_i16, i32 try_get_i32, i64 try_get_i64, u128 try_get_u128);
+    fixed_width!(u8 try_get_u8, i8 try_get_i8, i16 try_get_i16, u16 try_get_u16, i32 try_get_i32, i64 try_get_i64, u128 try_get_u128);
 
     /// Reads a boolean: as in Kafka, any byte but zero is true.
     ///

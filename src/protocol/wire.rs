@@ -150,7 +150,7 @@ macro_rules! integers {
         }
     )+};
 }
-integers!(i8, i16, i32, i64, bool);
+integers!(i8, i16, u16, i32, i64, bool);
 
 impl Field for Uuid {
     fn min_size(_: Version) -> usize {

@@ -133,7 +133,7 @@ impl Writer {
         Writer { finished: Vec::new(), current: BytesMut::with_capacity(capacity) }
     }
 
-    fixed_width!(i8 put_i8, i16 put_i16, i32 put_i32, i64 put_i64, u128 put_u128);
+    fixed_width!(i8 put_i8, i16 put_i16, u16 put_u16, i32 put_i32, i64 put_i64, u128 put_u128);
 
     /// Writes a boolean as one byte.
     pub fn bool(&mut self, value: bool) {

@@ -72,16 +72,33 @@ pub fn decompress(
 /// # Errors
 /// [`CompressionError::Corrupt`] if the codec itself fails.
 pub fn compress(codec: Codec, records: &[u8]) -> Result<Vec<u8>, CompressionError> {
+    compress_at(codec, records, None)
+}
+
+/// Compresses records into a batch's payload, at a level of the codec's own scale. Snappy and lz4 have
+/// one level here.
+///
+/// # Errors
+/// [`CompressionError::Corrupt`] if the codec itself fails.
+pub(super) fn compress_at(
+    codec: Codec,
+    records: &[u8],
+    level: Option<i32>,
+) -> Result<Vec<u8>, CompressionError> {
     let compressed = match codec {
         Codec::None => Ok(records.to_vec()),
         Codec::Gzip => {
-            let mut encoder =
-                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            // -1 is the codec's own default.
+            let level = level.and_then(|level| u32::try_from(level).ok());
+            let level = level.map_or_else(flate2::Compression::default, flate2::Compression::new);
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
             encoder.write_all(records).and_then(|()| encoder.finish())
         }
         Codec::Snappy => snappy_compress(records),
         Codec::Lz4 => lz4_compress(records),
-        Codec::Zstd => zstd::stream::encode_all(records, zstd::DEFAULT_COMPRESSION_LEVEL),
+        Codec::Zstd => {
+            zstd::stream::encode_all(records, level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL))
+        }
     };
     compressed.map_err(|e| corrupt(codec, &e))
 }

@@ -4,12 +4,14 @@
 //! one pinned executor per core, and then only watches: signals, failures, and shards that stand still.
 
 mod directory;
+mod http;
 mod service;
 mod shard_main;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,13 +23,14 @@ use glommio::{LocalExecutorBuilder, Placement};
 
 use self::directory::DataDirectory;
 use self::shard_main::{ShardEvent, ShardSeed};
-use crate::config::Config;
+use crate::config::{Config, Listener, NamedListener};
 use crate::limits::{EXECUTOR_MEMORY, PREEMPT_TIMER};
 use crate::log::Recovered;
 use crate::metadata::Metadata;
+use crate::metrics::ShardMetrics;
 use crate::net;
 use crate::partition::recovery::{self, Directories, RecoveryError};
-use crate::shard::{Broker, mailbox, owner};
+use crate::shard::{Broker, Endpoint, mailbox, owner};
 use crate::storage::Storage;
 use crate::storage::glommio::GlommioStorage;
 use crate::time::{Clock, Monotonic};
@@ -35,6 +38,10 @@ use crate::types::{Durability, TopicPartition};
 
 /// How often the watching thread looks.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long a start waits for its address, and how often it tries.
+const BIND_PATIENCE: Duration = Duration::from_secs(2);
+const BIND_RETRY: Duration = Duration::from_millis(20);
 
 /// A shard whose loop has not turned for so long is nudged, and reported.
 const STALL: Duration = Duration::from_millis(500);
@@ -81,6 +88,8 @@ struct Shared {
     /// Shards that could not.
     failed: AtomicUsize,
     turns: Vec<AtomicU64>,
+    /// What the shards publish of themselves.
+    metrics: Vec<ShardMetrics>,
 }
 
 /// Runs the broker until it is told to stop by SIGTERM or SIGINT; a second signal ends the process at
@@ -92,14 +101,8 @@ pub fn run(config: Config, mut announce: impl FnMut(&str)) -> Result<(), ServerE
     let started = Clock::monotonic();
     let stop_signal = signals()?;
     let directory = DataDirectory::open(&config).map_err(ServerError::Directory)?;
-    let listener = net::bind(&config.listener.host, config.listener.port).map_err(|error| {
-        ServerError::Listen(format!(
-            "cannot listen on {}:{}: {error}; choose another address with --listen, or stop what \
-             uses this one",
-            config.listener.host, config.listener.port
-        ))
-    })?;
-    let address = listener.local_addr().map_err(runtime)?;
+    let listeners = bind(&config)?;
+    let http = config.http_listen.map(bind_http).transpose()?;
     let directories = Directories {
         data: config.log_dir.clone(),
         journal: config.journal_dir.clone().unwrap_or_else(|| config.log_dir.join("journal")),
@@ -110,11 +113,7 @@ pub fn run(config: Config, mut announce: impl FnMut(&str)) -> Result<(), ServerE
     let start = recovered.metadata.last_start().clone();
     let broker = Broker {
         cluster_id: directory.cluster_id().to_owned(),
-        advertised_host: config.advertised_listener.host.clone(),
-        advertised_port: match config.advertised_listener.port {
-            0 => address.port(),
-            port => port,
-        },
+        advertised: listeners.iter().map(|bound| bound.endpoint.clone()).collect(),
         leader_epoch: start.incarnation,
         config: config.clone(),
     };
@@ -124,13 +123,16 @@ pub fn run(config: Config, mut announce: impl FnMut(&str)) -> Result<(), ServerE
         stored: AtomicUsize::new(0),
         failed: AtomicUsize::new(0),
         turns: (0..cores).map(|_| AtomicU64::new(0)).collect(),
+        metrics: (0..cores).map(|_| ShardMetrics::default()).collect(),
     });
     let mut logs = split(recovered.logs, cores);
     let loads: Vec<net::Load> = (0..cores).map(|_| net::Load::default()).collect();
     let (events, watching) = mpsc::channel();
     let mut nudges = Vec::new();
     let mut threads = Vec::new();
-    let mut listener = Some(listener);
+    let addresses: Vec<SocketAddr> = listeners.iter().map(|bound| bound.address).collect();
+    let mut listeners: Vec<TcpListener> =
+        listeners.into_iter().map(|bound| bound.listener).collect();
     for (index, endpoints) in (0..cores).zip(mailbox::mesh(usize::from(cores))) {
         let nudge = shard_main::nudge().map_err(runtime)?;
         let seed = ShardSeed {
@@ -141,7 +143,7 @@ pub fn run(config: Config, mut announce: impl FnMut(&str)) -> Result<(), ServerE
             endpoints,
             snapshot: recovered.metadata.snapshot(),
             logs: logs.remove(&index).unwrap_or_default(),
-            listener: listener.take(),
+            listeners: std::mem::take(&mut listeners),
             loads: loads.clone(),
             shared: Arc::clone(&shared),
             nudge: nudge.try_clone().map_err(runtime)?,
@@ -158,12 +160,24 @@ pub fn run(config: Config, mut announce: impl FnMut(&str)) -> Result<(), ServerE
         threads.push(thread);
     }
     drop(events);
+    let http_address = match http {
+        Some(listener) => {
+            let address = listener.local_addr().map_err(runtime)?;
+            http::start(listener, Arc::clone(&shared)).map_err(runtime)?;
+            Some(address)
+        }
+        None => None,
+    };
     let mut watch = Watch { shared, nudges, turns: Vec::new() };
     watch.until_ready(&watching, usize::from(cores))?;
     let took = Clock::monotonic().since(started);
-    for line in banner(&broker, address, recovered.clean, recovered.rounds, took) {
+    for line in banner(&broker, &addresses, recovered.clean, recovered.rounds) {
         announce(&line);
     }
+    if let Some(address) = http_address {
+        announce(&format!("http      http://{address}/metrics"));
+    }
+    announce(&format!("ready     in {} ms", took.as_millis()));
     let result = watch.until_stopped(&watching, &stop_signal, usize::from(cores));
     if result.is_ok() {
         for thread in threads {
@@ -172,6 +186,49 @@ pub fn run(config: Config, mut announce: impl FnMut(&str)) -> Result<(), ServerE
         announce("stopped cleanly");
     }
     result
+}
+
+/// Binds a listener. The ring of a killed broker holds its listener for some milliseconds after the
+/// process is gone, so an address in use is tried for a while.
+fn bind_patiently(listener: &Listener) -> io::Result<TcpListener> {
+    let deadline = Clock::monotonic().plus(BIND_PATIENCE);
+    loop {
+        match net::bind(&listener.host, listener.port) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && Clock::monotonic() < deadline =>
+            {
+                std::thread::park_timeout(BIND_RETRY);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// A listener whose address is known to be free, though nothing is accepted from it yet.
+struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+    endpoint: Endpoint,
+}
+
+fn bind(config: &Config) -> Result<Vec<Bound>, ServerError> {
+    let bind = |named: &NamedListener| {
+        let listener = bind_patiently(&named.bind).map_err(|error| {
+            ServerError::Listen(format!(
+                "cannot listen on {}: {error}; choose another address with --listen, or stop what \
+                 uses this one",
+                named.bind
+            ))
+        })?;
+        let address = listener.local_addr().map_err(runtime)?;
+        let port = match named.advertised.port {
+            0 => address.port(),
+            port => port,
+        };
+        let host = named.advertised.host.clone();
+        Ok(Bound { listener, address, endpoint: Endpoint { name: named.name.clone(), host, port } })
+    };
+    config.listeners.iter().map(bind).collect()
 }
 
 struct RecoveredBroker {
@@ -190,6 +247,15 @@ fn executor_error(error: &impl fmt::Display) -> ServerError {
         "an executor cannot start: {error}; run `millstream doctor`, which names what this machine \
          lacks for io_uring"
     ))
+}
+
+fn bind_http(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    http::bind(address).map_err(|error| {
+        ServerError::Listen(format!(
+            "cannot listen on {address} for HTTP: {error}; choose another address with http.listen, \
+             or leave it empty"
+        ))
+    })
 }
 
 fn cores(config: &Config) -> Result<u16, ServerError> {
@@ -261,14 +327,10 @@ fn signals() -> Result<Arc<AtomicBool>, ServerError> {
     Ok(told)
 }
 
-fn banner(
-    broker: &Broker,
-    address: std::net::SocketAddr,
-    clean: bool,
-    rounds: u64,
-    took: Duration,
-) -> Vec<String> {
+fn banner(broker: &Broker, addresses: &[SocketAddr], clean: bool, rounds: u64) -> Vec<String> {
     let config = &broker.config;
+    let told = broker.endpoint(0);
+    let first = Listener { host: told.host, port: told.port };
     let all = match config.acks_all_durability {
         Durability::Flushed => "flushed to the disk: survives power loss",
         Durability::Written | Durability::Received => {
@@ -277,8 +339,9 @@ fn banner(
     };
     let mut lines = vec![
         format!(
-            "millstream {} listening on {address} (node {}, cluster {}, cores {:?}, data {})",
+            "millstream {} listening on {} (node {}, cluster {}, cores {:?}, data {})",
             env!("CARGO_PKG_VERSION"),
+            addresses.first().map(SocketAddr::to_string).unwrap_or_default(),
             config.node_id,
             broker.cluster_id,
             config.cores,
@@ -288,10 +351,14 @@ fn banner(
         "acks=1    written to the journal: survives kill -9 of the broker".to_owned(),
         "acks=0    received: nothing promised".to_owned(),
         format!(
-            "try       echo hello | kcat -b {}:{} -P -t first && kcat -b {0}:{1} -C -t first -e",
-            broker.advertised_host, broker.advertised_port
+            "try       millstream topic create first -b {first} && echo hello | millstream topic \
+             produce first -b {first} && millstream topic consume first -b {first}"
         ),
     ];
+    for (address, endpoint) in addresses.iter().zip(&broker.advertised).skip(1) {
+        let Endpoint { name, host, port } = endpoint;
+        lines.insert(1, format!("also on   {address} ({name}, clients connect to {host}:{port})"));
+    }
     if !clean {
         lines.insert(
             1,
@@ -301,7 +368,6 @@ fn banner(
             ),
         );
     }
-    lines.push(format!("ready     in {} ms", took.as_millis()));
     lines
 }
 

@@ -27,7 +27,11 @@ impl net::Service for BrokerService {
     fn call(self: Rc<Self>, peer: &Rc<net::Peer>, frame: Bytes) -> net::Call {
         let left = self.reply_bytes_max.saturating_sub(peer.pending_bytes());
         // Never nothing: a fetch always moves on by one batch.
-        let context = ClientContext { reply_bytes_max: left.max(1) };
+        let context = ClientContext {
+            reply_bytes_max: left.max(1),
+            listener: peer.listener(),
+            client_host: peer.address().ip(),
+        };
         match handlers::dispatch(&self.shard, context, frame) {
             Dispatch::Ready(ready) => net::Call::Ready(answer(ready)),
             Dispatch::Later(later) => {

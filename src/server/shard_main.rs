@@ -17,11 +17,13 @@ use super::service::BrokerService;
 use crate::journal::format::Chain;
 use crate::journal::{Journal, JournalSettings};
 use crate::limits::{
-    DRAIN_STEP_BYTES, DRAIN_WRITE_BYTES, FENCED_GRACE, JOURNAL_FIRST_FILE_BYTES,
-    OPEN_FILES_PER_SHARD, REPLY_BYTES_MAX, STOP_GRACE, TICK, TICK_SECOND,
+    DRAIN_STEP_BYTES, DRAIN_WRITE_BYTES, FENCED_GRACE, INDEX_WRITE_ENTRIES,
+    JOURNAL_FIRST_FILE_BYTES, OPEN_FILES_PER_SHARD, REPLY_BYTES_MAX, ROUND_COPY_BYTES_MIN,
+    STOP_GRACE, TICK, TICK_SECOND,
 };
 use crate::log::Recovered;
 use crate::metadata::{Metadata, MetadataRecord};
+use crate::metrics::{Metric, ShardMetrics};
 use crate::net::{self, Accepted, Connections, NetCounters};
 use crate::partition::metadata_log::MetadataLog;
 use crate::partition::recovery::{self, Directories};
@@ -52,7 +54,7 @@ pub(super) struct ShardSeed {
     pub(super) snapshot: Vec<MetadataRecord>,
     pub(super) logs: BTreeMap<TopicPartition, Recovered>,
     /// On shard 0.
-    pub(super) listener: Option<TcpListener>,
+    pub(super) listeners: Vec<TcpListener>,
     pub(super) loads: Vec<net::Load>,
     pub(super) shared: Arc<Shared>,
     pub(super) nudge: OwnedFd,
@@ -92,6 +94,7 @@ async fn live(seed: ShardSeed) -> Result<(), String> {
         .map_err(|error| format!("shard {index}: the data directory cannot be read: {error}"))?;
     let storage: Rc<dyn Storage> = Rc::new(GlommioStorage);
     let mut metadata = Metadata::default();
+    metadata.set_broker(broker.config.node_id, broker.config.topic_defaults.clone());
     for record in &seed.snapshot {
         metadata.replay(record);
     }
@@ -124,25 +127,28 @@ async fn live(seed: ShardSeed) -> Result<(), String> {
     };
     let connections = Connections::new(settings, Rc::new(NetCounters::default()));
     serve_connections(&shard, &connections);
-    *timed.borrow_mut() = Some(timed_work(&shard, &connections, &events));
-    if let Some(listener) = seed.listener {
+    *timed.borrow_mut() = Some(timed_work(&shard, &connections, &shared, &events));
+    if index == 0 {
         let limits = net::AcceptLimits {
             connections_max: config.max_connections,
             connections_per_ip_max: config.max_connections_per_ip,
         };
-        let accepting = Rc::clone(&shard);
-        let loads = seed.loads;
-        glommio::spawn_local(async move {
-            let result = net::accept_loop(listener, limits, loads, move |to, accepted| {
-                let to = ShardId(u16::try_from(to).unwrap_or(0));
-                accepting.hand_over(to, Box::new(accepted));
+        let gate = Rc::new(RefCell::new(net::Gate::new(limits)));
+        for listener in (0..).zip(seed.listeners) {
+            let (accepting, gate, loads) =
+                (Rc::clone(&shard), Rc::clone(&gate), seed.loads.clone());
+            glommio::spawn_local(async move {
+                let result = net::accept_loop(listener, gate, loads, move |to, accepted| {
+                    let to = ShardId(u16::try_from(to).unwrap_or(0));
+                    accepting.hand_over(to, Box::new(accepted));
+                })
+                .await;
+                if let Err(error) = result {
+                    tracing::error!(%error, "no connections are accepted any more");
+                }
             })
-            .await;
-            if let Err(error) = result {
-                tracing::error!(%error, "no connections are accepted any more");
-            }
-        })
-        .detach();
+            .detach();
+        }
         let dropping = Rc::clone(&shard);
         glommio::spawn_local(drop_old_journals(dropping, storage, directories)).detach();
     }
@@ -174,6 +180,7 @@ async fn open_store(
             ring_bytes,
             file_bytes,
             first_file_bytes: file_bytes.min(JOURNAL_FIRST_FILE_BYTES),
+            copy_bytes_min: ROUND_COPY_BYTES_MIN,
             flush_interval: Duration::from_millis(config.journal_flush_ms),
         },
     )
@@ -190,6 +197,7 @@ async fn open_store(
             drain_write_bytes: DRAIN_WRITE_BYTES,
             drain_step_bytes: DRAIN_STEP_BYTES,
             index_interval_bytes: u64::from(config.log_index_interval_bytes),
+            index_write_entries: INDEX_WRITE_ENTRIES,
             open_files_max: OPEN_FILES_PER_SHARD,
         },
     ))
@@ -201,7 +209,7 @@ fn serve_connections(shard: &Rc<Shard>, connections: &Rc<Connections>) {
     let connections = Rc::clone(connections);
     shard.on_connection(Box::new(move |handed| {
         let Ok(accepted) = handed.downcast::<Accepted>() else { return };
-        let peer = connections.peer(accepted.address());
+        let peer = connections.peer(accepted.address(), accepted.listener());
         let (stream, place) = accepted.into_stream();
         let service: Rc<dyn net::Service> = Rc::<BrokerService>::clone(&service);
         let connections = Rc::clone(&connections);
@@ -248,14 +256,19 @@ fn start_heartbeat(shared: &Arc<Shared>, index: u16, nudge: OwnedFd) -> TimedWor
 fn timed_work(
     shard: &Rc<Shard>,
     connections: &Rc<Connections>,
+    shared: &Arc<Shared>,
     events: &mpsc::Sender<ShardEvent>,
 ) -> Box<dyn Fn()> {
+    let shared = Arc::clone(shared);
     let (shard, connections, events) = (Rc::clone(shard), Rc::clone(connections), events.clone());
     let told = Cell::new(false);
     Box::new(move || {
         let now = Clock::monotonic();
         shard.tick(now);
         connections.tick(now);
+        if let Some(metrics) = shared.metrics.get(usize::from(shard.id().0)) {
+            publish(&shard, &connections, metrics);
+        }
         let Some(why) = shard.store().failure() else { return };
         if told.replace(true) {
             return;
@@ -268,6 +281,47 @@ fn timed_work(
         })
         .detach();
     })
+}
+
+/// Says what the shard has done so far, for whoever reads it on another thread.
+fn publish(shard: &Shard, connections: &Connections, metrics: &ShardMetrics) {
+    let net = connections.counters();
+    let journal = shard.store().journal();
+    let (writes, store) = (journal.counters(), shard.store().counters());
+    let parked = shard.parked();
+    let figures = [
+        (Metric::Ticks, metrics.get(Metric::Ticks) + 1),
+        (Metric::Connections, net.connections.get()),
+        (Metric::ConnectionsOpen, connections.open() as u64),
+        (Metric::Requests, net.requests.get()),
+        (Metric::Replies, net.replies.get()),
+        (Metric::RecvCalls, net.recv_calls.get()),
+        (Metric::SendCalls, net.send_calls.get()),
+        (Metric::BytesIn, net.bytes_in.get()),
+        (Metric::BytesOut, net.bytes_out.get()),
+        (Metric::FramesPooled, net.frames_pooled.get()),
+        (Metric::FramesUnpooled, net.frames_unpooled.get()),
+        (Metric::Hops, shard.router().hops()),
+        (Metric::BytesCopied, store.bytes_copied),
+        (Metric::FetchesParked, parked.len() as u64),
+        (Metric::Wakeups, parked.wakeups()),
+        (Metric::FetchTimeouts, parked.timeouts()),
+        (Metric::WatchersTold, store.watchers_told),
+        (Metric::JournalWrites, writes.writes),
+        (Metric::JournalWriteBytes, writes.write_bytes),
+        (Metric::JournalFlushes, writes.flushes),
+        (Metric::JournalRoomWaits, writes.room_waits),
+        (Metric::JournalLiveBytes, journal.live_bytes() as u64),
+        (Metric::SegmentFlushes, store.segment_flushes),
+        (Metric::SegmentWriteBytes, store.segment_write_bytes),
+        (Metric::DrainPasses, store.drain_passes),
+        (Metric::ColdReads, store.cold_reads),
+        (Metric::ColdReadBytes, store.cold_read_bytes),
+        (Metric::Partitions, shard.store().len() as u64),
+    ];
+    for (metric, value) in figures {
+        metrics.set(metric, value);
+    }
 }
 
 fn turn(shared: &Shared, index: u16) {

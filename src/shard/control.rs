@@ -6,7 +6,9 @@ use std::rc::Rc;
 use glommio::channels::local_channel::{self, LocalReceiver, LocalSender};
 
 use super::Shard;
-use super::message::{Call, ControlFailure, ControlOutcome, ControlRequest, NewTopic, Reply};
+use super::message::{
+    Call, ControlFailure, ControlOutcome, ControlRequest, MorePartitions, NewTopic, Reply,
+};
 use crate::metadata::{Metadata, MetadataRecord, TopicError};
 use crate::partition::metadata_log::MetadataLog;
 use crate::types::{ShardId, TopicId};
@@ -70,7 +72,7 @@ async fn run(
 ) {
     while let Some(job) = jobs.recv().await {
         let (records, outcomes) = match job.work {
-            Work::Request(request) => decide(&metadata, request),
+            Work::Request(request) => decide(&metadata, request, shard.broker().config.node_id),
             Work::Record(record) => (vec![record], Vec::new()),
         };
         let result = commit(&shard, &mut metadata, &mut log, records).await;
@@ -92,6 +94,7 @@ async fn run(
 fn decide(
     metadata: &Metadata,
     request: ControlRequest,
+    node_id: i32,
 ) -> (Vec<MetadataRecord>, Vec<ControlOutcome>) {
     // Each topic is decided upon with those before it in place.
     let mut next = metadata.clone();
@@ -114,6 +117,13 @@ fn decide(
                 records.clear();
             }
         }
+        ControlRequest::ProducerIds => match next.next_producer_ids() {
+            Ok((record, ids)) => {
+                outcomes.push(ControlOutcome::ProducerIds(ids));
+                records.push(record);
+            }
+            Err(error) => outcomes.push(ControlOutcome::Refused(error)),
+        },
         ControlRequest::Delete(ids) => {
             for id in ids {
                 if next.image().by_id(id).is_none() {
@@ -126,8 +136,43 @@ fn decide(
                 outcomes.push(ControlOutcome::Deleted);
             }
         }
+        ControlRequest::AddPartitions { topics, validate_only } => {
+            for MorePartitions { name, count, assignments } in topics {
+                let decided = next.create_partitions(&name, count, assignments.as_deref(), node_id);
+                let decided = decided.map(|record| vec![record]);
+                outcomes.push(changed(&mut next, &mut records, decided));
+            }
+            if validate_only {
+                records.clear();
+            }
+        }
+        ControlRequest::AlterConfigs { changes, validate_only } => {
+            for change in &changes {
+                let decided = next.alter_configs(change);
+                outcomes.push(changed(&mut next, &mut records, decided));
+            }
+            if validate_only {
+                records.clear();
+            }
+        }
     }
     (records, outcomes)
+}
+
+/// Takes what was decided, for those that are decided after it.
+fn changed(
+    next: &mut Metadata,
+    records: &mut Vec<MetadataRecord>,
+    decided: Result<Vec<MetadataRecord>, TopicError>,
+) -> ControlOutcome {
+    match decided {
+        Ok(decided) => {
+            decided.iter().for_each(|record| next.replay(record));
+            records.extend(decided);
+            ControlOutcome::Changed
+        }
+        Err(error) => ControlOutcome::Refused(error),
+    }
 }
 
 async fn commit(
@@ -143,10 +188,17 @@ async fn commit(
     for record in &records {
         metadata.replay(record);
     }
-    let topics = |r: &MetadataRecord| {
-        matches!(r, MetadataRecord::Topic { .. } | MetadataRecord::TopicDeleted { .. })
+    // The broker's own life is no shard's matter but this one's.
+    let own_life = |r: &MetadataRecord| {
+        matches!(
+            r,
+            MetadataRecord::Start { .. }
+                | MetadataRecord::CleanStop { .. }
+                | MetadataRecord::ProducerIds { .. }
+                | MetadataRecord::OldJournalsDropped { .. }
+        )
     };
-    let records: Vec<MetadataRecord> = records.into_iter().filter(topics).collect();
+    let records: Vec<MetadataRecord> = records.into_iter().filter(|r| !own_life(r)).collect();
     if records.is_empty() {
         return Ok(());
     }
@@ -169,6 +221,10 @@ pub fn refusal(error: &TopicError) -> &str {
         TopicError::InvalidName(why)
         | TopicError::Exists(why)
         | TopicError::InvalidPartitions(why)
+        | TopicError::UnknownTopic(why)
+        | TopicError::InvalidConfig(why)
+        | TopicError::InvalidRequest(why)
+        | TopicError::InvalidAssignment(why)
         | TopicError::Limit(why) => why,
     }
 }

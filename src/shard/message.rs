@@ -2,9 +2,15 @@
 
 use bytes::Bytes;
 
-use crate::metadata::{MetadataRecord, TopicError};
-use crate::partition::{AppendError, Position, WatchId};
-use crate::types::{Durability, Offset, ShardId, TopicId, TopicPartition};
+use crate::coordinator::{Answer, Command};
+use crate::log::epochs::EpochEnd;
+use crate::log::producers::ProducerError;
+use crate::metadata::{ConfigChange, MetadataRecord, ProducerIds, TopicError};
+use crate::partition::{
+    ActiveProducer, AppendError, DeleteError, Position, TimeQuery, TimedOffset, WatchId,
+};
+use crate::time::Timestamp;
+use crate::types::{Durability, LeaderEpoch, Offset, ShardId, TopicId, TopicPartition};
 
 /// Something for a shard that only the layers above know the type of: an accepted connection.
 pub type HandedOver = Box<dyn std::any::Any + Send>;
@@ -37,8 +43,25 @@ pub enum Call {
     Append(Vec<PartitionAppend>),
     /// Read partitions that the shard owns.
     Read(ReadMany),
-    /// Where partitions stand.
-    Positions(Vec<TopicPartition>),
+    /// How many bytes partitions hold.
+    Sizes(Vec<TopicPartition>),
+    /// Ask the group coordinator of a partition of `__consumer_offsets` that the shard owns.
+    Group {
+        /// The partition's index.
+        partition: i32,
+        /// What is asked.
+        command: Box<Command>,
+    },
+    /// List the groups of all partitions that the shard owns.
+    ListGroups(Box<Command>),
+    /// Where partitions stand, and records by their time.
+    LookUp(Vec<LookUp>),
+    /// Where leader epochs of partitions ended.
+    EpochEnds(Vec<(TopicPartition, LeaderEpoch)>),
+    /// The idempotent producers of partitions.
+    Producers(Vec<TopicPartition>),
+    /// Move log starts; `None`: to the high watermark.
+    DeleteRecords(Vec<(TopicPartition, Option<Offset>)>),
     /// Change the metadata (to shard 0 only).
     Control(ControlRequest),
     /// Replay metadata records that are durable; answered when they act.
@@ -55,8 +78,18 @@ pub enum Reply {
     Append(Vec<Result<AppendDone, AppendFailure>>),
     /// To [`Call::Read`], in its order.
     Read(Vec<RemoteRead>),
-    /// To [`Call::Positions`], in its order.
-    Positions(Vec<Option<Position>>),
+    /// To [`Call::Sizes`], in its order.
+    Sizes(Vec<Option<u64>>),
+    /// To [`Call::Group`] and [`Call::ListGroups`].
+    Group(Answer),
+    /// To [`Call::LookUp`], in its order.
+    LookUp(Vec<Result<LookedUp, ReadFailure>>),
+    /// To [`Call::EpochEnds`], in its order; `None` where the shard does not own the partition.
+    EpochEnds(Vec<Option<Option<EpochEnd>>>),
+    /// To [`Call::Producers`], in its order; `None` where the shard does not own the partition.
+    Producers(Vec<Option<Vec<ActiveProducer>>>),
+    /// To [`Call::DeleteRecords`], in its order: the log starts.
+    DeleteRecords(Vec<Result<Offset, DeleteError>>),
     /// To [`Call::Control`].
     Control(Result<Vec<ControlOutcome>, ControlFailure>),
     /// To the rest.
@@ -112,6 +145,8 @@ pub struct AppendDone {
     pub base_offset: Offset,
     /// First readable offset.
     pub log_start: Offset,
+    /// The greatest timestamp of the batch, if it was in the log already.
+    pub duplicate: Option<Timestamp>,
 }
 
 /// Why an append failed.
@@ -121,6 +156,8 @@ pub enum AppendFailure {
     UnknownPartition,
     /// The shard's journal failed.
     Storage,
+    /// The batch does not follow what its producer has written.
+    Producer(ProducerError),
 }
 
 impl From<AppendError> for AppendFailure {
@@ -128,15 +165,47 @@ impl From<AppendError> for AppendFailure {
         match error {
             AppendError::UnknownPartition => AppendFailure::UnknownPartition,
             AppendError::Fenced => AppendFailure::Storage,
+            AppendError::Producer(error) => AppendFailure::Producer(error),
         }
     }
+}
+
+/// What ListOffsets asks of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LookUp {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The record wanted, if it is not just where the partition stands.
+    pub query: Option<TimeQuery>,
+}
+
+/// The answer.
+#[derive(Clone, Copy, Debug)]
+pub struct LookedUp {
+    /// Where the partition stands.
+    pub position: Position,
+    /// The record wanted, if there is one.
+    pub found: Option<TimedOffset>,
+}
+
+/// What a fetch wants of one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionRead {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The first offset.
+    pub offset: Offset,
+    /// Bytes at most.
+    pub max_bytes: usize,
+    /// The epoch of the record before, -1 if the client does not say.
+    pub last_fetched_epoch: i32,
 }
 
 /// Reads of one fetch for one owner.
 #[derive(Clone, Debug)]
 pub struct ReadMany {
-    /// Partition, first offset, bytes at most.
-    pub partitions: Vec<(TopicPartition, Offset, usize)>,
+    /// What is wanted.
+    pub partitions: Vec<PartitionRead>,
     /// Bytes at most over all of them; the first that has any is read all the same.
     pub max_bytes: usize,
 }
@@ -148,6 +217,8 @@ pub struct RemoteRead {
     pub position: Option<Position>,
     /// Whole batches.
     pub bytes: Bytes,
+    /// Where the log parted from what the client has; there are no bytes then.
+    pub diverging: Option<EpochEnd>,
     /// What went wrong.
     pub failure: Option<ReadFailure>,
 }
@@ -175,6 +246,33 @@ pub enum ControlRequest {
     },
     /// Delete topics by id.
     Delete(Vec<TopicId>),
+    /// Give out a block of producer ids.
+    ProducerIds,
+    /// Give topics more partitions; each succeeds or fails for itself.
+    AddPartitions {
+        /// The topics.
+        topics: Vec<MorePartitions>,
+        /// Only say what would happen.
+        validate_only: bool,
+    },
+    /// Change configs; each resource succeeds or fails for itself.
+    AlterConfigs {
+        /// The changes.
+        changes: Vec<ConfigChange>,
+        /// Only say what would happen.
+        validate_only: bool,
+    },
+}
+
+/// A topic that is to have more partitions.
+#[derive(Clone, Debug)]
+pub struct MorePartitions {
+    /// Its name.
+    pub name: String,
+    /// How many it is to have.
+    pub count: i32,
+    /// The brokers of each new partition, if the client says them.
+    pub assignments: Option<Vec<Vec<i32>>>,
 }
 
 /// A topic to be created, its configs already checked.
@@ -195,6 +293,10 @@ pub enum ControlOutcome {
     Created(TopicId),
     /// Deleted.
     Deleted,
+    /// Changed, or would be.
+    Changed,
+    /// These producer ids are the asker's.
+    ProducerIds(ProducerIds),
     /// There is no such topic.
     Unknown,
     /// Refused.

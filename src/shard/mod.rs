@@ -5,30 +5,50 @@
 //! It does not know: the wire protocol, connections beyond handing them over.
 
 pub mod control;
+pub mod fetch_sessions;
+pub mod groups;
 pub mod mailbox;
 pub mod message;
 pub mod parked;
+mod producer_ids;
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 
 use self::control::Control;
+use self::fetch_sessions::FetchSessions;
+use self::groups::Groups;
 use self::mailbox::{Incoming, Router};
 use self::message::{
     AppendDone, AppendFailure, Call, ControlFailure, ControlOutcome, ControlRequest, HandedOver,
-    PartitionAppend, ReadFailure, ReadMany, RemoteRead, Reply, ShardMessage, Tell,
+    LookUp, LookedUp, PartitionAppend, PartitionRead, ReadFailure, ReadMany, RemoteRead, Reply,
+    ShardMessage, Tell,
 };
 use self::parked::Parked;
+use self::producer_ids::ProducerIdBlocks;
 use crate::config::Config;
 use crate::journal::Waits;
-use crate::log::Recovered;
+use crate::log::epochs::EpochEnd;
+use crate::log::{Recovered, RetentionRules};
 use crate::metadata::{Image, MetadataRecord, Topic};
-use crate::partition::{Outcome, ReadError, ReadRequest, Store};
-use crate::time::Monotonic;
-use crate::types::{Durability, Offset, ShardId, TopicPartition};
+use crate::partition::{DeleteError, Outcome, ReadError, ReadRequest, Store};
+use crate::time::{Clock, Monotonic};
+use crate::types::{Durability, LeaderEpoch, Offset, ShardId, TopicPartition};
+
+/// Where clients of one listener connect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The listener's name.
+    pub name: String,
+    /// The host.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
 
 /// What is the same on every shard for as long as the broker runs.
 #[derive(Clone, Debug)]
@@ -37,12 +57,19 @@ pub struct Broker {
     pub config: Config,
     /// The cluster's id, from `meta.properties`.
     pub cluster_id: String,
-    /// Host that clients are told.
-    pub advertised_host: String,
-    /// Port that clients are told.
-    pub advertised_port: u16,
+    /// Where clients are told to connect, by the index of the listener they came by; at least one.
+    pub advertised: Vec<Endpoint>,
     /// Leader epoch of this start.
     pub leader_epoch: i32,
+}
+
+impl Broker {
+    /// Where clients that came by that listener are told to connect.
+    #[must_use]
+    pub fn endpoint(&self, listener: u16) -> Endpoint {
+        let endpoint = self.advertised.get(usize::from(listener));
+        endpoint.or(self.advertised.first()).cloned().unwrap_or_default()
+    }
 }
 
 /// Takes the connections that are handed to a shard.
@@ -57,6 +84,14 @@ pub struct Shard {
     router: Router,
     image: RefCell<Rc<Image>>,
     parked: Parked,
+    groups: Groups,
+    fetch_sessions: FetchSessions,
+    producer_ids: ProducerIdBlocks,
+    /// When idempotent producers are looked through for expired ones.
+    expiry_due: Cell<Monotonic>,
+    /// When segments are looked through for those to be removed.
+    retention_due: Cell<Monotonic>,
+    retaining: Rc<Cell<bool>>,
     /// Appends in the order in which they came, when they must wait for room.
     turns: Waits,
     turns_given: Cell<u64>,
@@ -85,6 +120,8 @@ impl Shard {
         router: Router,
         image: Image,
     ) -> Rc<Shard> {
+        let slots = broker.config.fetch_session_slots;
+        let fetch_sessions = FetchSessions::new(slots, id.0, shards);
         let shard = Rc::new(Shard {
             id,
             shards,
@@ -93,12 +130,19 @@ impl Shard {
             router,
             image: RefCell::new(Rc::new(image)),
             parked: Parked::default(),
+            groups: Groups::default(),
+            fetch_sessions,
+            producer_ids: ProducerIdBlocks::default(),
+            expiry_due: Cell::default(),
+            retention_due: Cell::default(),
+            retaining: Rc::default(),
             turns: Waits::default(),
             turns_given: Cell::new(0),
             control: RefCell::new(None),
             take_connection: RefCell::new(None),
             stop_requested: Cell::new(false),
         });
+        shard.groups.attach(&shard);
         let told = Rc::downgrade(&shard);
         shard.store.on_watched(Box::new(move |watch, bytes| {
             if let Some(shard) = told.upgrade() {
@@ -114,14 +158,25 @@ impl Shard {
         topic: &Topic,
         mut recovered: impl FnMut(TopicPartition) -> Option<Recovered>,
     ) {
-        let segment_bytes = topic
-            .config("segment.bytes")
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(u64::from(self.broker.config.log_segment_bytes));
         for partition in 0..topic.partitions {
             let id = TopicPartition { topic: topic.id, partition };
             if owner(id, self.shards) == self.id {
-                self.store.add(id, &topic.name, segment_bytes, recovered(id));
+                self.store.add(id, &topic.name, topic.effective.segment_bytes, recovered(id));
+                self.store.configure(id, &topic.effective);
+            }
+        }
+        self.groups.own(self, topic);
+    }
+
+    /// Tells this shard's partitions of topics whose configs are other than before.
+    fn configure(&self, before: &Image, after: &Image) {
+        for topic in after.topics() {
+            let same = before.by_id(topic.id).is_some_and(|old| old.effective == topic.effective);
+            if !same {
+                for partition in 0..topic.partitions {
+                    let id = TopicPartition { topic: topic.id, partition };
+                    self.store.configure(id, &topic.effective);
+                }
             }
         }
     }
@@ -172,10 +227,22 @@ impl Shard {
         Rc::clone(&self.image.borrow())
     }
 
+    /// Fetch sessions of this shard's connections.
+    #[must_use]
+    pub fn fetch_sessions(&self) -> &FetchSessions {
+        &self.fetch_sessions
+    }
+
     /// Delayed fetches.
     #[must_use]
     pub fn parked(&self) -> &Parked {
         &self.parked
+    }
+
+    /// The group coordinators.
+    #[must_use]
+    pub fn groups(&self) -> &Groups {
+        &self.groups
     }
 
     /// The owner of a partition.
@@ -194,12 +261,56 @@ impl Shard {
     pub fn begin_stop(&self) {
         self.stop_requested.set(true);
         self.parked.release_all();
+        self.groups.stop();
     }
 
     /// The shard's clock tick.
     pub fn tick(&self, now: Monotonic) {
         self.store.journal().tick(now);
         self.parked.tick(now);
+        self.groups.tick(now);
+        if now >= self.expiry_due.get() {
+            let config = &self.broker.config;
+            let interval = Duration::from_millis(config.producer_id_expiration_check_interval_ms);
+            self.expiry_due.set(now.plus(interval));
+            self.store.expire_producers(Clock::timestamp(), config.producer_id_expiration_ms);
+        }
+        if now >= self.retention_due.get() {
+            let interval = self.broker.config.log_retention_check_interval_ms;
+            self.retention_due.set(now.plus(Duration::from_millis(interval)));
+            self.retain();
+        }
+    }
+
+    /// Moves log starts as the topics' retention says, unless that is under way.
+    fn retain(&self) {
+        if self.retaining.replace(true) {
+            return;
+        }
+        let (store, retaining) = (Rc::clone(&self.store), Rc::clone(&self.retaining));
+        glommio::spawn_local(async move {
+            let configs = Rc::clone(&store);
+            let rules = move |id| {
+                let configs = configs.topic_configs(id)?;
+                configs.cleanup_delete.then(|| RetentionRules {
+                    ms: (configs.retention_ms >= 0).then_some(configs.retention_ms),
+                    bytes: u64::try_from(configs.retention_bytes).ok(),
+                })
+            };
+            if store.retain(Clock::timestamp(), rules).await.is_err() {
+                tracing::debug!("retention ends: the core is fenced");
+            }
+            retaining.set(false);
+        })
+        .detach();
+    }
+
+    /// A producer id that was never given out before.
+    ///
+    /// # Errors
+    /// When the metadata log has failed.
+    pub async fn next_producer_id(&self) -> Result<i64, ControlFailure> {
+        self.producer_ids.next(|| self.control(ControlRequest::ProducerIds)).await
     }
 
     /// Hands a connection to a shard.
@@ -302,8 +413,11 @@ impl Shard {
             .map(|a| {
                 let appended =
                     self.store.append(a.partition, a.bytes.clone(), a.records, a.class)?;
-                let done =
-                    AppendDone { base_offset: appended.base_offset, log_start: appended.log_start };
+                let done = AppendDone {
+                    base_offset: appended.base_offset,
+                    log_start: appended.log_start,
+                    duplicate: appended.duplicate,
+                };
                 Ok((done, appended.sequence))
             })
             .collect()
@@ -314,11 +428,20 @@ impl Shard {
         let mut left = read.max_bytes;
         let mut taken = 0;
         let mut results = Vec::with_capacity(read.partitions.len());
-        for (partition, offset, max_bytes) in &read.partitions {
+        for PartitionRead { partition, offset, max_bytes, last_fetched_epoch } in &read.partitions {
+            match self.diverges(*partition, *offset, *last_fetched_epoch) {
+                Ok(None) => {}
+                other => {
+                    results.push(other.and_then(|diverging| {
+                        let nothing = self.position_of(*partition)?;
+                        Ok(Outcome { diverging, ..nothing })
+                    }));
+                    continue;
+                }
+            }
             if left == 0 && taken > 0 {
                 // No room: where it stands is still said.
-                let nothing = ReadRequest { partition: *partition, offset: *offset, max_bytes: 0 };
-                results.push(self.position_of(&nothing));
+                results.push(self.position_of(*partition));
                 continue;
             }
             let request = ReadRequest {
@@ -334,7 +457,7 @@ impl Shard {
             let result = result.map_err(|error| failure(*partition, &error));
             let result = match result {
                 // A first batch larger than what is left is for the next fetch.
-                Ok(outcome) if taken > 0 && outcome.bytes > left => self.position_of(&request),
+                Ok(outcome) if taken > 0 && outcome.bytes > left => self.position_of(*partition),
                 other => other,
             };
             if let Ok(outcome) = &result {
@@ -346,12 +469,69 @@ impl Shard {
         results
     }
 
-    fn position_of(&self, request: &ReadRequest) -> Result<Outcome, ReadFailure> {
-        let position =
-            self.store.position(request.partition).ok_or(ReadFailure::UnknownPartition)?;
+    /// Moves log starts of partitions that this shard owns; one flush covers them all.
+    pub async fn delete_records_here(
+        &self,
+        partitions: Vec<(TopicPartition, Option<Offset>)>,
+    ) -> Vec<Result<Offset, DeleteError>> {
+        let begun: Vec<_> = partitions
+            .into_iter()
+            .map(|(id, before)| self.store.begin_delete_records(id, before))
+            .collect();
+        let mut results = Vec::with_capacity(begun.len());
+        for begun in begun {
+            results.push(match begun {
+                Ok(begun) => self.store.finish_delete_records(begun).await,
+                Err(error) => Err(error),
+            });
+        }
+        results
+    }
+
+    /// Looks up what this shard owns.
+    pub async fn look_up_here(&self, questions: &[LookUp]) -> Vec<Result<LookedUp, ReadFailure>> {
+        let mut answers = Vec::with_capacity(questions.len());
+        for LookUp { partition, query } in questions {
+            let found = match query {
+                Some(query) => self.store.offset_at(*partition, *query).await,
+                None => Ok(None),
+            };
+            let found = found.map_err(|error| failure(*partition, &error));
+            answers.push(found.and_then(|found| {
+                let position = self.store.position(*partition);
+                Ok(LookedUp { position: position.ok_or(ReadFailure::UnknownPartition)?, found })
+            }));
+        }
+        answers
+    }
+
+    /// Where a log parted from what a client fetched last (KIP-595): records up to `offset`, the last one
+    /// of `epoch`.
+    fn diverges(
+        &self,
+        partition: TopicPartition,
+        offset: Offset,
+        epoch: i32,
+    ) -> Result<Option<EpochEnd>, ReadFailure> {
+        if epoch < 0 {
+            return Ok(None);
+        }
+        let end = self.store.epoch_end(partition, LeaderEpoch(epoch));
+        let end = end.ok_or(ReadFailure::UnknownPartition)?;
+        let position = self.store.position(partition).ok_or(ReadFailure::UnknownPartition)?;
+        match end {
+            Some(_) if offset < position.log_start => Err(ReadFailure::OffsetOutOfRange),
+            Some(end) => Ok((end.epoch.0 < epoch || end.end < offset).then_some(end)),
+            None => Err(ReadFailure::OffsetOutOfRange),
+        }
+    }
+
+    fn position_of(&self, partition: TopicPartition) -> Result<Outcome, ReadFailure> {
+        let position = self.store.position(partition).ok_or(ReadFailure::UnknownPartition)?;
         Ok(Outcome {
             slices: Vec::new(),
             bytes: 0,
+            diverging: None,
             high_watermark: position.high_watermark,
             log_start: position.log_start,
         })
@@ -392,30 +572,30 @@ impl Shard {
     /// # Errors
     /// When a deleted partition's files cannot be moved away.
     pub async fn replay(&self, records: &[MetadataRecord]) -> io::Result<()> {
-        let mut image = Image::clone(&self.image.borrow());
+        let before = self.image();
+        let mut image = Image::clone(&before);
         let mut deleted = Vec::new();
         for record in records {
-            match record {
-                MetadataRecord::Topic { name, id, partitions, configs } => {
-                    let topic = Topic {
-                        name: name.clone(),
-                        id: *id,
-                        partitions: *partitions,
-                        configs: configs.clone(),
-                    };
-                    self.own(&topic, |_| None);
-                    image.insert(topic);
-                }
-                MetadataRecord::TopicDeleted { id } => {
-                    deleted.extend(image.by_id(*id).cloned());
-                    image.remove(*id);
-                }
-                MetadataRecord::Start { .. }
-                | MetadataRecord::CleanStop { .. }
-                | MetadataRecord::OldJournalsDropped { .. } => {}
+            if let MetadataRecord::TopicDeleted { id } = record {
+                deleted.extend(image.by_id(*id).cloned());
+            }
+            image.replay(record);
+            if let MetadataRecord::Topic { id, .. } | MetadataRecord::PartitionCount { id, .. } =
+                record
+                && let Some(topic) = image.by_id(*id)
+            {
+                self.own(topic, |_| None);
             }
         }
+        self.configure(&before, &image);
         *self.image.borrow_mut() = Rc::new(image);
+        if !deleted.is_empty() {
+            let names: Vec<String> = deleted.iter().map(|topic| topic.name.clone()).collect();
+            if names.iter().any(|name| name == crate::coordinator::TOPIC) {
+                self.groups.disown();
+            }
+            self.groups.topics_deleted(&names).await;
+        }
         for topic in deleted {
             for partition in 0..topic.partitions {
                 let id = TopicPartition { topic: topic.id, partition };
@@ -470,9 +650,47 @@ impl Shard {
                 })
                 .detach();
             }
-            Call::Positions(partitions) => {
-                let positions = partitions.into_iter().map(|p| self.store.position(p)).collect();
-                self.router.reply(from, id, Reply::Positions(positions));
+            Call::LookUp(questions) => {
+                glommio::spawn_local(async move {
+                    let found = shard.look_up_here(&questions).await;
+                    shard.router.reply(from, id, Reply::LookUp(found));
+                })
+                .detach();
+            }
+            Call::EpochEnds(questions) => {
+                let end = |(partition, epoch)| self.store.epoch_end(partition, epoch);
+                let ends = questions.into_iter().map(end).collect();
+                self.router.reply(from, id, Reply::EpochEnds(ends));
+            }
+            Call::Sizes(partitions) => {
+                let sizes = partitions.into_iter().map(|p| self.store.size(p)).collect();
+                self.router.reply(from, id, Reply::Sizes(sizes));
+            }
+            Call::Group { partition, command } => {
+                // Decided here, in order of arrival; only the waiting is a task's.
+                let answer = self.groups.call(partition, &command);
+                glommio::spawn_local(async move {
+                    shard.router.reply(from, id, Reply::Group(answer.await));
+                })
+                .detach();
+            }
+            Call::ListGroups(command) => {
+                glommio::spawn_local(async move {
+                    let answer = shard.groups.list(&command).await;
+                    shard.router.reply(from, id, Reply::Group(answer));
+                })
+                .detach();
+            }
+            Call::Producers(partitions) => {
+                let producers = partitions.into_iter().map(|p| self.store.producers(p)).collect();
+                self.router.reply(from, id, Reply::Producers(producers));
+            }
+            Call::DeleteRecords(partitions) => {
+                glommio::spawn_local(async move {
+                    let results = shard.delete_records_here(partitions).await;
+                    shard.router.reply(from, id, Reply::DeleteRecords(results));
+                })
+                .detach();
             }
             Call::Control(request) => {
                 glommio::spawn_local(async move {
@@ -513,8 +731,8 @@ impl Shard {
         results: Vec<Result<Outcome, ReadFailure>>,
     ) -> Vec<RemoteRead> {
         let mut reads = Vec::with_capacity(results.len());
-        for ((partition, _, _), result) in read.partitions.iter().zip(results) {
-            let position = self.store.position(*partition);
+        for (asked, result) in read.partitions.iter().zip(results) {
+            let position = self.store.position(asked.partition);
             reads.push(match result {
                 Ok(outcome) => {
                     let mut bytes = BytesMut::with_capacity(outcome.bytes);
@@ -522,11 +740,15 @@ impl Shard {
                         bytes.extend_from_slice(slice.bytes());
                     }
                     self.store.count_copied(outcome.bytes);
-                    RemoteRead { position, bytes: bytes.freeze(), failure: None }
+                    let diverging = outcome.diverging;
+                    RemoteRead { position, bytes: bytes.freeze(), diverging, failure: None }
                 }
-                Err(failure) => {
-                    RemoteRead { position, bytes: bytes::Bytes::new(), failure: Some(failure) }
-                }
+                Err(failure) => RemoteRead {
+                    position,
+                    bytes: bytes::Bytes::new(),
+                    diverging: None,
+                    failure: Some(failure),
+                },
             });
         }
         reads

@@ -33,6 +33,7 @@ struct Fetch {
 pub struct Parked {
     state: Rc<RefCell<State>>,
     wakeups: Cell<u64>,
+    timeouts: Cell<u64>,
 }
 
 /// The shard on which a watcher waits.
@@ -80,8 +81,9 @@ impl Parked {
                     break;
                 }
                 state.deadlines.pop_first();
-                if let Some(fetch) = state.fetches.get_mut(&watch) {
+                if let Some(fetch) = state.fetches.get_mut(&watch).filter(|f| !f.done) {
                     fetch.done = true;
+                    self.timeouts.set(self.timeouts.get() + 1);
                     wakers.extend(fetch.waker.take());
                 }
             }
@@ -95,6 +97,12 @@ impl Parked {
     #[must_use]
     pub fn wakeups(&self) -> u64 {
         self.wakeups.get()
+    }
+
+    /// Fetches answered because their time was over.
+    #[must_use]
+    pub fn timeouts(&self) -> u64 {
+        self.timeouts.get()
     }
 
     /// Fetches that wait.

@@ -53,6 +53,12 @@ impl Memory for DmaMemory {
         Rc::get_mut(&mut self.0).map_or(&mut [], DmaBuffer::as_bytes_mut)
     }
 
+    fn trim(&mut self, len: usize) {
+        if let Some(buffer) = Rc::get_mut(&mut self.0) {
+            buffer.trim_to_size(len.min(buffer.len()));
+        }
+    }
+
     fn into_any(self: Rc<Self>) -> Rc<dyn Any> {
         self
     }
@@ -68,6 +74,8 @@ impl Memory for ReadMemory {
     fn bytes_mut(&mut self) -> &mut [u8] {
         &mut []
     }
+
+    fn trim(&mut self, _len: usize) {}
 
     fn into_any(self: Rc<Self>) -> Rc<dyn Any> {
         self

@@ -31,6 +31,8 @@ pub trait Memory: 'static {
     fn bytes(&self) -> &[u8];
     /// The bytes, to be filled.
     fn bytes_mut(&mut self) -> &mut [u8];
+    /// Lets go of the bytes from `len` on.
+    fn trim(&mut self, len: usize);
     /// Gives the adapter that allocated the memory its own type back.
     fn into_any(self: Rc<Self>) -> Rc<dyn Any>;
 }
@@ -52,6 +54,15 @@ impl BufferMut {
             // A `BufferMut` is never cloned, so its count is one.
             None => &mut [],
         }
+    }
+
+    /// As [`BufferMut::freeze`], for a buffer of which only the first `len` bytes (whole blocks) are used.
+    #[must_use]
+    pub fn freeze_to(mut self, len: usize) -> Buffer {
+        if let Some(memory) = Rc::get_mut(&mut self.0) {
+            memory.trim(len);
+        }
+        self.freeze()
     }
 
     /// Ends the filling: from now on the bytes never change.
@@ -120,6 +131,8 @@ impl Memory for NoMemory {
     fn bytes_mut(&mut self) -> &mut [u8] {
         &mut []
     }
+
+    fn trim(&mut self, _len: usize) {}
 
     fn into_any(self: Rc<Self>) -> Rc<dyn Any> {
         self

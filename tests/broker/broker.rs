@@ -92,15 +92,51 @@ impl Broker {
         Ok(broker)
     }
 
+    /// An address to listen on again and again. Its port is below those that the kernel gives to
+    /// connections: a client that tries to reach a broker that is down might get the very port.
+    pub(crate) fn lasting_address() -> Result<String> {
+        let first = 20_000 + u16::try_from(std::process::id() % 10_000)?;
+        (first..32_000)
+            .map(|port| format!("127.0.0.1:{port}"))
+            .find(|address| std::net::TcpListener::bind(address).is_ok())
+            .ok_or_else(|| failure("no free port"))
+    }
+
+    /// Starts a broker on `home` that listens on `address`, and waits until it answers.
+    pub(crate) fn start_at(home: &Home, core_count: usize, address: &str) -> Result<Broker> {
+        Broker::start_at_with(home, core_count, address, &[])
+    }
+
+    /// The same with settings.
+    pub(crate) fn start_at_with(
+        home: &Home,
+        core_count: usize,
+        address: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Broker> {
+        let mut broker = Broker::spawn_at(home, core_count, settings, address)?;
+        broker.await_ready()?;
+        Ok(broker)
+    }
+
     /// Starts a broker without waiting for it; its address is not known yet.
     pub(crate) fn spawn(
         home: &Home,
         core_count: usize,
         settings: &[(&str, &str)],
     ) -> Result<Broker> {
+        Broker::spawn_at(home, core_count, settings, "127.0.0.1:0")
+    }
+
+    fn spawn_at(
+        home: &Home,
+        core_count: usize,
+        settings: &[(&str, &str)],
+        address: &str,
+    ) -> Result<Broker> {
         let log = home.next_log();
         let mut command = command(&log)?;
-        command.args(["serve", "--listen", "127.0.0.1:0", "--cores", &cores(core_count)?]);
+        command.args(["serve", "--listen", address, "--cores", &cores(core_count)?]);
         command.arg("--data-dir").arg(home.data());
         for (key, value) in settings {
             command.arg("--set").arg(format!("{key}={value}"));

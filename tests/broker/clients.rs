@@ -18,6 +18,8 @@ use crate::real::{self, Input, METRICS, WEB};
 
 const PARTITIONS: i32 = 64;
 const ACKS: &[&str] = &["0", "1", "all"];
+/// `acks=all` with `enable.idempotence`, which is what most clients do by themselves.
+const IDEMPOTENT: &str = "idempotent";
 const CODECS: &[&str] = &["none", "gzip", "snappy", "lz4", "zstd"];
 
 #[test]
@@ -25,6 +27,11 @@ fn librdkafka_streams_the_real_files() -> Result<()> {
     scenario("clients-librdkafka", |home| {
         let broker = Broker::start(home)?;
         let records = real::records()?;
+        for codec in ["none", "zstd"] {
+            let topic = format!("rdkafka-{IDEMPOTENT}-{codec}");
+            librdkafka_round(&broker.address, &topic, IDEMPOTENT, codec, &records)
+                .context(|| topic.clone())?;
+        }
         for acks in ACKS {
             for codec in CODECS {
                 let topic = format!("rdkafka-{acks}-{codec}");
@@ -70,8 +77,16 @@ fn produce(
     codec: &str,
     records: &[Input],
 ) -> Result<Vec<Vec<usize>>> {
-    let (producer, deliveries) =
-        client::producer(address, &[("acks", acks), ("compression.codec", codec)])?;
+    let mut settings = vec![("compression.codec", codec)];
+    match acks {
+        IDEMPOTENT => settings.extend([
+            ("acks", "all"),
+            ("enable.idempotence", "true"),
+            ("message.send.max.retries", "1000"),
+        ]),
+        acks => settings.push(("acks", acks)),
+    }
+    let (producer, deliveries) = client::producer(address, &settings)?;
     let mut expected = vec![Vec::new(); PARTITIONS as usize];
     for (index, input) in records.iter().enumerate() {
         // The key decides; a record without one goes where its number says.

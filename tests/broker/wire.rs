@@ -17,7 +17,10 @@ pub(crate) const METADATA: i16 = 3;
 pub(crate) const API_VERSIONS: i16 = 18;
 pub(crate) const CREATE_TOPICS: i16 = 19;
 pub(crate) const DELETE_TOPICS: i16 = 20;
+pub(crate) const INIT_PRODUCER_ID: i16 = 22;
+pub(crate) const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
 pub(crate) const DESCRIBE_CLUSTER: i16 = 60;
+pub(crate) const DESCRIBE_PRODUCERS: i16 = 61;
 
 /// Bytes in the making, in Kafka's encoding.
 #[derive(Clone, Default)]
@@ -213,6 +216,13 @@ impl Connection {
         Ok(Some(answer))
     }
 
+    /// The next answer, whichever request it is to, and its correlation id.
+    pub(crate) fn answer(&mut self) -> Result<(i32, Answer)> {
+        let bytes = self.receive()?.ok_or_else(|| failure("the broker closed the connection"))?;
+        let mut answer = Answer { bytes, at: 0 };
+        Ok((answer.i32()?, answer))
+    }
+
     /// ApiVersions v0: key, lowest and highest version of every API served.
     pub(crate) fn api_versions(&mut self) -> Result<Vec<(i16, i16, i16)>> {
         let mut answer = self.call(API_VERSIONS, 0, &Bytes::default())?;
@@ -275,6 +285,8 @@ pub(crate) struct Batch {
     pub(crate) last_offset_delta: i32,
     pub(crate) base_timestamp: i64,
     pub(crate) max_timestamp: i64,
+    /// Producer id, epoch, base sequence.
+    pub(crate) producer: (i64, i16, i32),
     pub(crate) count: i32,
     pub(crate) payload: Vec<u8>,
 }
@@ -295,6 +307,7 @@ impl Batch {
             last_offset_delta: count - 1,
             base_timestamp: timestamp,
             max_timestamp: timestamp,
+            producer: (-1, -1, -1),
             count,
             payload,
         }
@@ -313,9 +326,9 @@ impl Batch {
             .i32(self.last_offset_delta)
             .i64(self.base_timestamp)
             .i64(self.max_timestamp)
-            .i64(-1)
-            .i16(-1)
-            .i32(-1)
+            .i64(self.producer.0)
+            .i16(self.producer.1)
+            .i32(self.producer.2)
             .i32(self.count)
             .raw(&self.payload);
         let crc = self.crc.unwrap_or_else(|| crc32c::crc32c(&summed.0));

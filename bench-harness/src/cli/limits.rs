@@ -1,14 +1,14 @@
 //! `millstream-bench limits`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use serde::Serialize;
 
-use super::{Output, human_bytes, parse_bytes, parse_size};
+use super::machine::MachineArgs;
+use super::{Output, human_bytes, parse_size};
 use crate::environment::{Environment, MachineTicks};
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::limits::{self, LimitKind, LimitResult, LimitSpec};
+use crate::report::Report;
 use crate::stats::Spread;
 
 #[derive(Args)]
@@ -16,30 +16,11 @@ pub(super) struct LimitsArgs {
     /// What to measure; all of them by default.
     #[arg(value_enum)]
     kinds: Vec<LimitKind>,
-    /// Frame (for memory to socket: answer) sizes.
-    #[arg(long, value_delimiter = ',', value_parser = parse_size, default_values = ["64KiB", "1MiB"])]
-    frame: Vec<usize>,
-    #[arg(long, default_value_t = 16)]
-    connections: usize,
-    /// Frames under way on each connection where there is an answer.
-    #[arg(long, default_value_t = 4)]
-    in_flight: usize,
-    /// What each run moves.
-    #[arg(long, value_parser = parse_bytes, default_value = "4GiB")]
-    bytes: u64,
+    #[command(flatten)]
+    machine: MachineArgs,
     /// Runs of each; the kinds take turns.
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-    #[arg(long, default_value_t = 1)]
-    client_core: usize,
-    /// Where the prepared file goes: the filesystem whose direct writes are measured.
-    #[arg(long, default_value = "./data")]
-    data_dir: PathBuf,
-    /// The size of that file, which is written round and round.
-    #[arg(long, value_parser = parse_bytes, default_value = "2GiB")]
-    file_bytes: u64,
     /// Direct writes of 1 MiB in flight.
     #[arg(long, default_value_t = 4)]
     depth: usize,
@@ -59,29 +40,34 @@ struct LimitsResult {
 }
 
 pub(super) fn run(args: &LimitsArgs) -> Result<bool> {
-    let kinds = if args.kinds.is_empty() {
-        let mut all = LimitKind::INGEST_STAGES.to_vec();
-        all.extend([LimitKind::MemoryToSocket, LimitKind::Echo]);
-        all
-    } else {
-        args.kinds.clone()
-    };
+    let kinds = if args.kinds.is_empty() { &LimitKind::ALL[..] } else { &args.kinds };
+    if kinds.contains(&LimitKind::ProduceSink) {
+        return Err(Error::Usage("produce-sink measures the generator: see `headroom`".to_owned()));
+    }
     let program = std::env::current_exe().doing("finding this program")?;
-    std::fs::create_dir_all(&args.data_dir).doing(args.data_dir.display())?;
-    let writes = kinds.iter().any(|kind| kind.writes());
-    let file =
-        if writes { Some(limits::prepare_file(&args.data_dir, args.file_bytes)?) } else { None };
+    let machine = &args.machine;
+    machine.prepare()?;
+    let needed = kinds.iter().any(|kind| kind.needs_file());
+    let file = if needed {
+        Some(limits::prepare_file(&machine.data_dir, machine.file_bytes)?)
+    } else {
+        None
+    };
     let specs: Vec<LimitSpec> = kinds
         .iter()
-        .flat_map(|kind| args.frame.iter().map(|frame| (*kind, *frame)))
+        .flat_map(|kind| {
+            let disk = &[millstream::limits::BLOCK][..];
+            let frames = if kind.is_disk() { disk } else { &machine.frame };
+            frames.iter().map(|frame| (*kind, *frame))
+        })
         .map(|(kind, frame)| LimitSpec {
-            in_flight: args.in_flight,
-            server_core: Some(args.server_core),
-            client_core: Some(args.client_core),
+            in_flight: machine.in_flight,
+            server_core: Some(machine.server_core),
+            client_core: Some(machine.client_core),
             file: file.clone(),
             depth: args.depth,
             memory_bytes: args.memory,
-            ..LimitSpec::new(kind, frame, args.connections, args.bytes)
+            ..LimitSpec::new(kind, frame, machine.connections, machine.bytes)
         })
         .collect();
     let outcome = measure(&specs, args.runs, &program);
@@ -90,7 +76,12 @@ pub(super) fn run(args: &LimitsArgs) -> Result<bool> {
     }
     let (runs, steal_percent) = outcome?;
     print(&specs, &runs, steal_percent);
-    let environment = Environment::here(Some(&args.data_dir));
+    let environment = Environment::here(Some(&machine.data_dir));
+    let about = "What this machine can do at best.";
+    let mut report = Report::new("Limits", about, environment.clone());
+    report.repeat = super::command_line();
+    report.add_limits(&runs);
+    args.output.report(&report)?;
     args.output.write(&LimitsResult { command: "limits", environment, steal_percent, runs })?;
     Ok(true)
 }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{Output, human_bytes, parse_bytes, parse_size};
-use crate::consumer::{self, FetchSpec, Range};
-use crate::error::Result;
+use super::progress::{ProgressLines, print_result};
+use super::{Output, parse_bytes, parse_size};
+use crate::engine;
+use crate::engine::payload::Payload;
+use crate::engine::plan::{Acks, FetchSpec, Plan, ProduceSpec, Range};
+use crate::error::{Doing, Result};
 use crate::oracle::Depth;
-use crate::producer::{self, Acks, ProduceSpec};
-use crate::result::RunResult;
+use crate::report::Report;
 use crate::state::State;
 
 /// What every load run is told.
@@ -57,6 +59,9 @@ pub(super) struct ProduceArgs {
     /// Stop after so many seconds.
     #[arg(long)]
     seconds: Option<f64>,
+    /// Read everything back afterwards and check it.
+    #[arg(long)]
+    verify: bool,
     /// Append what is acknowledged to this file, for `verify`.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
@@ -120,23 +125,57 @@ fn duration(seconds: Option<f64>) -> Option<Duration> {
     seconds.and_then(|s| Duration::try_from_secs_f64(s).ok())
 }
 
+impl Common {
+    fn run(&self, plan: Plan) -> Result<bool> {
+        let plan = Plan {
+            broker_pid: self.broker_pid,
+            core: self.core,
+            repeat: super::command_line(),
+            ..plan
+        };
+        let mut progress = ProgressLines::new(&plan.name);
+        let result = engine::run(&plan, &mut |p| progress.show(p))?;
+        progress.finish();
+        print_result(&result);
+        self.output.write(&result)?;
+        let about = "One run of millstream-bench.";
+        self.output.report(&Report::of_runs(
+            &result.command,
+            about,
+            std::slice::from_ref(&result),
+        ))?;
+        Ok(result.is_valid())
+    }
+}
+
 pub(super) fn produce(args: &ProduceArgs) -> Result<bool> {
     let duration = duration(args.seconds);
     let spec = ProduceSpec {
         partitions: args.partitions,
         connections: args.connections,
         in_flight: args.in_flight,
-        batch_bytes: args.batch,
-        record_bytes: args.record,
+        payload: Payload::Filler { batch_bytes: args.batch, record_bytes: args.record },
         acks: args.acks,
         bytes: args.bytes.or(if duration.is_none() { Some(1 << 30) } else { None }),
-        duration,
         state: args.state.clone(),
-        broker_pid: args.common.broker_pid,
-        core: args.common.core,
-        ..ProduceSpec::new(&args.common.bootstrap, &args.topic)
+        ..ProduceSpec::new(&args.topic)
     };
-    report(&args.common.output, &producer::run(&spec)?)
+    if !args.verify {
+        return args.common.run(Plan { duration, ..Plan::produce(&args.common.bootstrap, spec) });
+    }
+    let kept = spec.state.clone().unwrap_or_else(|| {
+        std::env::temp_dir().join(format!("millstream-bench-acked-{}", std::process::id()))
+    });
+    let spec = ProduceSpec { state: Some(kept.clone()), ..spec };
+    let valid =
+        args.common.run(Plan { duration, ..Plan::produce(&args.common.bootstrap, spec) })?;
+    let acked = State::read(&kept)?;
+    if args.state.is_none() {
+        std::fs::remove_file(&kept).doing(kept.display())?;
+    }
+    let whole = FetchSpec { acked: Some(acked), ..FetchSpec::new(&args.topic, Range::Whole) };
+    let plan = Plan::fetch(&args.common.bootstrap, whole);
+    Ok(args.common.run(Plan { name: "verify".to_owned(), ..plan })? && valid)
 }
 
 pub(super) fn fetch(args: &FetchArgs) -> Result<bool> {
@@ -154,16 +193,11 @@ pub(super) fn fetch(args: &FetchArgs) -> Result<bool> {
         wait: Duration::from_millis(args.wait_ms),
         depth: if args.check { Depth::Bytes } else { Depth::Framing },
         bytes: args.bytes,
-        duration: duration(args.seconds).or(if ends {
-            None
-        } else {
-            Some(Duration::from_secs(10))
-        }),
-        broker_pid: args.common.broker_pid,
-        core: args.common.core,
-        ..FetchSpec::new(&args.common.bootstrap, &args.topic, range)
+        ..FetchSpec::new(&args.topic, range)
     };
-    report(&args.common.output, &consumer::run(&spec)?)
+    let default = if ends { None } else { Some(Duration::from_secs(10)) };
+    let duration = duration(args.seconds).or(default);
+    args.common.run(Plan { duration, ..Plan::fetch(&args.common.bootstrap, spec) })
 }
 
 pub(super) fn verify(args: &VerifyArgs) -> Result<bool> {
@@ -171,70 +205,9 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<bool> {
     let topic = state.topic.clone();
     let spec = FetchSpec {
         connections: args.connections,
-        depth: Depth::Bytes,
         acked: Some(state),
-        broker_pid: args.common.broker_pid,
-        core: args.common.core,
-        ..FetchSpec::new(&args.common.bootstrap, &topic, Range::Whole)
+        ..FetchSpec::new(&topic, Range::Whole)
     };
-    let mut result = consumer::run(&spec)?;
-    result.command = "verify".to_owned();
-    report(&args.common.output, &result)
-}
-
-/// Prints and writes the result; true if all is well.
-fn report(output: &Output, result: &RunResult) -> Result<bool> {
-    print(result);
-    output.write(result)?;
-    Ok(result.is_clean())
-}
-
-#[expect(clippy::print_stdout, reason = "the command line's own table")]
-fn print(result: &RunResult) {
-    let seconds = result.elapsed.as_secs_f64().max(1e-9);
-    println!(
-        "{}: {} in {seconds:.3} s = {:.3} GB/s, {:.0} records/s, {:.0} requests/s",
-        result.command,
-        human_bytes(result.bytes),
-        result.gb_per_s(),
-        result.records as f64 / seconds,
-        result.requests as f64 / seconds,
-    );
-    let l = &result.latency;
-    println!(
-        "  latency us: p50 {:.0}  p90 {:.0}  p99 {:.0}  p99.9 {:.0}  max {:.0}  ({} requests)",
-        l.p50_us, l.p90_us, l.p99_us, l.p999_us, l.max_us, l.count
-    );
-    let cpu = |who: &str, cpu: Option<crate::environment::CpuTime>| {
-        if let Some(cpu) = cpu {
-            println!(
-                "  {who:<9} CPU: {:.3} s/GB (user {:.2} s, system {:.2} s)",
-                cpu.seconds_per_gb(result.bytes),
-                cpu.user.as_secs_f64(),
-                cpu.system.as_secs_f64()
-            );
-        }
-    };
-    cpu("broker", result.broker_cpu);
-    cpu("generator", Some(result.generator_cpu));
-    for (name, count) in &result.errors {
-        println!("  error {name}: {count}");
-    }
-    if let Some(broken) = &result.broken {
-        println!("  broken: {broken}");
-    }
-    if let Some(v) = &result.verdict {
-        println!(
-            "  {}: {} batches, {} lost, {} duplicates, {} reorders, {} corrupt, {} offset gaps, {} sequence gaps, {} foreign",
-            if v.is_clean() { "clean" } else { "WRONG" },
-            v.batches,
-            v.lost,
-            v.duplicates,
-            v.reorders,
-            v.corrupt,
-            v.offset_gaps,
-            v.gaps,
-            v.foreign
-        );
-    }
+    let plan = Plan::fetch(&args.common.bootstrap, spec);
+    args.common.run(Plan { name: "verify".to_owned(), ..plan })
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream::protocol::messages::create_topics::CreatableTopic;
+use millstream::protocol::messages::delete_topics::DeleteTopicState;
 use millstream::protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use millstream::protocol::messages::metadata::{MetadataRequestTopic, MetadataResponseTopic};
 use millstream::protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, ListOffsetsRequest,
-    MetadataRequest, MetadataResponse,
+    ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, DeleteTopicsRequest,
+    ListOffsetsRequest, MetadataRequest, MetadataResponse,
 };
 use millstream::protocol::{
     ApiKey, ApiRequest, ErrorCode, StrBytes, Version, decode_response, encode_request,
@@ -193,6 +194,32 @@ impl Control {
         Ok(())
     }
 
+    /// Deletes a topic and waits until it is gone.
+    ///
+    /// # Errors
+    /// If the broker refuses, or the topic stays.
+    pub fn delete(&mut self, name: &str) -> Result<()> {
+        let state = DeleteTopicState { name: Some(name.to_owned().into()), ..Default::default() };
+        let version = self.versions.of(ApiKey::DeleteTopics)?;
+        let request = if version.number >= 6 {
+            DeleteTopicsRequest { topics: vec![state], timeout_ms: 30_000, ..Default::default() }
+        } else {
+            let topic_names = vec![name.to_owned().into()];
+            DeleteTopicsRequest { topic_names, timeout_ms: 30_000, ..Default::default() }
+        };
+        for result in self.call(&request)?.responses {
+            check(result.error_code, &format!("deleting {name}"))?;
+        }
+        let begin = Clock::monotonic();
+        while self.describe(name)?.1.error_code == ErrorCode::None {
+            if Clock::monotonic().since(begin) > TOPIC_READY_WITHIN {
+                return Err(Error::Peer(format!("{name} stays although it is deleted")));
+            }
+            crate::pause(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     /// One offset per partition: the first one after `timestamp`, or -1 for the latest and -2 for the
     /// earliest.
     ///
@@ -252,6 +279,24 @@ pub fn offset_ranges(topic: &Topic) -> Result<Vec<(i64, i64)>> {
         }
     }
     Ok(ranges)
+}
+
+/// Waits until every leader of a topic that may be new serves its partitions: that a partition has a
+/// leader is known before the leader knows the partition.
+///
+/// # Errors
+/// If one does not in time.
+pub fn wait_until_served(topic: &Topic) -> Result<()> {
+    let begin = Clock::monotonic();
+    loop {
+        match offset_ranges(topic) {
+            Ok(_) => return Ok(()),
+            Err(error) if Clock::monotonic().since(begin) > TOPIC_READY_WITHIN => {
+                return Err(error);
+            }
+            Err(_) => crate::pause(Duration::from_millis(20)),
+        }
+    }
 }
 
 /// A request as bytes.

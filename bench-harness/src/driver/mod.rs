@@ -2,4 +2,5 @@
 //! byte accounted for.
 
 pub mod control;
+pub mod lean;
 pub mod wire;

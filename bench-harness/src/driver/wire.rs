@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
 
 use crate::error::{Doing, Error, Result};
@@ -17,16 +17,38 @@ const RECEIVE_BYTES: usize = 64 << 10;
 const RECEIVE_FRAME_BYTES: usize = 256 << 10;
 /// A longer frame is a mistake on the other side.
 const FRAME_BYTES_MAX: usize = 256 << 20;
-/// Pieces given to one send.
-const SEND_PIECES: usize = 32;
+/// Pieces given to one send: eight requests of three pieces, or more answers.
+const SEND_PIECES: usize = 24;
+/// Copies of this length at most are made into memory that is used again.
+const RECYCLED_BYTES_MAX: usize = 4096;
+
+/// Part of a frame that is to be sent.
+enum Piece {
+    Shared(Bytes),
+    Copied(Vec<u8>),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Piece::Shared(bytes) => bytes,
+            Piece::Copied(bytes) => bytes,
+        }
+    }
+}
 
 /// A connection of the load side.
 pub struct Wire {
     stream: TcpStream,
-    unsent: VecDeque<Bytes>,
+    unsent: VecDeque<Piece>,
+    /// How much of the first piece is sent.
+    sent_of_first: usize,
+    /// Memory of copied pieces that are sent.
+    free: Vec<Vec<u8>>,
     /// Initialised memory, of which `filled` bytes are received and not handed out.
     buffer: Vec<u8>,
     filled: usize,
+    receive_bytes: usize,
 }
 
 impl Wire {
@@ -46,13 +68,38 @@ impl Wire {
     pub fn from_stream(stream: TcpStream) -> Result<Wire> {
         stream.set_nodelay(true).doing("setting up a connection")?;
         stream.set_nonblocking(true).doing("setting up a connection")?;
-        Ok(Wire { stream, unsent: VecDeque::new(), buffer: vec![0; RECEIVE_BYTES], filled: 0 })
+        Ok(Wire {
+            stream,
+            unsent: VecDeque::new(),
+            sent_of_first: 0,
+            free: Vec::new(),
+            buffer: Vec::new(),
+            filled: 0,
+            receive_bytes: RECEIVE_BYTES,
+        })
+    }
+
+    /// Receives `bytes` at a time from now on: little where thousands of connections get small answers.
+    #[must_use]
+    pub fn receiving(mut self, bytes: usize) -> Wire {
+        self.receive_bytes = bytes.clamp(64, RECEIVE_BYTES);
+        self
     }
 
     /// Adds a piece of a frame to what is to be sent.
     pub fn queue(&mut self, piece: Bytes) {
         if !piece.is_empty() {
-            self.unsent.push_back(piece);
+            self.unsent.push_back(Piece::Shared(piece));
+        }
+    }
+
+    /// Adds a copy of a piece, made into memory of pieces sent before.
+    pub fn queue_copy(&mut self, piece: &[u8]) {
+        if !piece.is_empty() {
+            let mut copy = self.free.pop().unwrap_or_default();
+            copy.clear();
+            copy.extend_from_slice(piece);
+            self.unsent.push_back(Piece::Copied(copy));
         }
     }
 
@@ -68,24 +115,33 @@ impl Wire {
     /// If the connection is broken.
     pub fn flush(&mut self) -> Result<bool> {
         while !self.unsent.is_empty() {
-            let pieces: Vec<IoSlice<'_>> =
-                self.unsent.iter().take(SEND_PIECES).map(|p| IoSlice::new(p)).collect();
+            let mut pieces = [IoSlice::new(&[]); SEND_PIECES];
+            let mut count = 0;
+            for (slot, piece) in pieces.iter_mut().zip(&self.unsent) {
+                let skip = if count == 0 { self.sent_of_first } else { 0 };
+                *slot = IoSlice::new(&piece.bytes()[skip..]);
+                count += 1;
+            }
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            let mut sent =
-                match sendmsg(&self.stream, &pieces, &mut SendAncillaryBuffer::default(), flags) {
-                    Ok(sent) => sent,
-                    Err(rustix::io::Errno::AGAIN) => return Ok(true),
-                    Err(rustix::io::Errno::INTR) => continue,
-                    Err(error) => return Err(error).doing("sending"),
-                };
-            while let Some(first) = self.unsent.front_mut()
-                && sent > 0
-            {
-                let here = sent.min(first.len());
-                first.advance(here);
-                sent -= here;
-                if first.is_empty() {
-                    self.unsent.pop_front();
+            let mut control = SendAncillaryBuffer::default();
+            let mut sent = match sendmsg(&self.stream, &pieces[..count], &mut control, flags) {
+                Ok(sent) => sent,
+                Err(rustix::io::Errno::AGAIN) => return Ok(true),
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error).doing("sending"),
+            };
+            while let Some(first) = self.unsent.front() {
+                let left = first.bytes().len() - self.sent_of_first;
+                if sent < left {
+                    self.sent_of_first += sent;
+                    break;
+                }
+                sent -= left;
+                self.sent_of_first = 0;
+                if let Some(Piece::Copied(copy)) = self.unsent.pop_front()
+                    && copy.capacity() <= RECYCLED_BYTES_MAX
+                {
+                    self.free.push(copy);
                 }
             }
         }
@@ -97,7 +153,7 @@ impl Wire {
     ///
     /// # Errors
     /// If the connection is broken, a length is impossible, or `on_frame` fails.
-    pub fn receive(&mut self, mut on_frame: impl FnMut(Bytes) -> Result<()>) -> Result<bool> {
+    pub fn receive(&mut self, mut on_frame: impl FnMut(&[u8]) -> Result<()>) -> Result<bool> {
         let room = self.room()?;
         let into = &mut self.buffer[self.filled..self.filled + room];
         let len = match recv(&self.stream, into, RecvFlags::DONTWAIT) {
@@ -121,24 +177,23 @@ impl Wire {
             Some(need) => need - self.filled,
             None => 0,
         };
-        let room = rest.max(RECEIVE_BYTES - self.filled.min(RECEIVE_BYTES / 2));
+        let bufferful = self.receive_bytes;
+        let room = rest.max(bufferful - self.filled.min(bufferful / 2));
         if self.buffer.len() < self.filled + room {
             self.buffer.resize(self.filled + room, 0);
         }
         Ok(room.min(RECEIVE_FRAME_BYTES))
     }
 
-    /// Lends the buffer out as frames and takes it back, without a copy unless someone keeps a frame.
-    fn hand_out(&mut self, on_frame: &mut impl FnMut(Bytes) -> Result<()>) -> Result<()> {
-        let whole = Bytes::from(std::mem::take(&mut self.buffer));
+    /// Hands out the whole frames and moves what is left to the front.
+    fn hand_out(&mut self, on_frame: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let mut at = 0;
-        while let Some(need) = frame_bytes(&whole[at..self.filled])?
+        while let Some(need) = frame_bytes(&self.buffer[at..self.filled])?
             && at + need <= self.filled
         {
-            on_frame(whole.slice(at + 4..at + need))?;
+            on_frame(&self.buffer[at + 4..at + need])?;
             at += need;
         }
-        self.buffer = Vec::from(whole);
         self.buffer.copy_within(at..self.filled, 0);
         self.filled -= at;
         Ok(())
@@ -181,11 +236,11 @@ mod tests {
         frame
     }
 
-    fn receive_all(wire: &mut Wire) -> Vec<Bytes> {
+    fn receive_all(wire: &mut Wire) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         while wire
             .receive(|f| {
-                frames.push(f);
+                frames.push(f.to_vec());
                 Ok(())
             })
             .unwrap()
@@ -205,7 +260,7 @@ mod tests {
         });
         let frames = receive_all(&mut wire);
         sender.join().unwrap();
-        assert_eq!(frames.iter().map(Bytes::len).collect::<Vec<_>>(), sizes);
+        assert_eq!(frames.iter().map(Vec::len).collect::<Vec<_>>(), sizes);
         for got in &frames {
             assert_eq!(got[..], frame(got.len())[4..]);
         }
@@ -216,7 +271,10 @@ mod tests {
         let (mut wire, mut other) = pair();
         let expected: Vec<u8> = (0..100_u8).flat_map(|i| vec![i; 50_000]).collect();
         for i in 0..100_u8 {
-            wire.queue(Bytes::from(vec![i; 50_000]));
+            match i % 2 {
+                0 => wire.queue(Bytes::from(vec![i; 50_000])),
+                _ => wire.queue_copy(&vec![i; 50_000]),
+            }
         }
         let reader = std::thread::spawn(move || {
             let mut got = vec![0; 5_000_000];

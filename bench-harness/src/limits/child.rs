@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{LimitKind, LimitSpec, ServerReport, ingest, serve};
+use super::{LimitKind, LimitSpec, ServerReport, cold, ingest, kafka_sink, serve};
 use crate::environment::pin_to_core;
 use crate::error::{Doing, Error, Result};
 
@@ -54,6 +54,12 @@ impl Child {
         Ok(report)
     }
 
+    /// Lets a side that counts nothing end.
+    pub(crate) fn end(mut self) -> Result<()> {
+        drop(self.process.stdin.take());
+        self.process.wait().doing("waiting for the limit's child").map(|_| ())
+    }
+
     fn line<T: serde::de::DeserializeOwned>(&mut self) -> Result<T> {
         let mut line = String::new();
         self.output.read_line(&mut line).doing("reading from the limit's child")?;
@@ -87,7 +93,23 @@ pub fn serve_child(spec: &str) -> Result<()> {
             let server = serve::Server::new(&spec)?;
             server.run(accept_all(&listener, spec.connections)?)?
         }
-        LimitKind::Sink | LimitKind::SinkCrc | LimitKind::SinkCrcWrite | LimitKind::Ingest => {
+        LimitKind::SendFile | LimitKind::DirectReadToSocket => {
+            let server = cold::Server::new(&spec)?;
+            server.run(accept_all(&listener, spec.connections)?)?
+        }
+        LimitKind::ProduceSink => {
+            say(&listener.local_addr().doing("listening")?.port())?;
+            // Its input's end is the run's.
+            return kafka_sink::serve(&listener);
+        }
+        LimitKind::Write4k | LimitKind::Write4kFlush => {
+            return Err(Error::Usage("the disk's limits have no server".to_owned()));
+        }
+        LimitKind::Sink
+        | LimitKind::SinkCrc
+        | LimitKind::SinkCrcWrite
+        | LimitKind::Ingest
+        | LimitKind::IngestFlush => {
             let server = ingest::Server::new(&spec)?;
             server.run(accept_all(&listener, spec.connections)?)?
         }

@@ -17,17 +17,20 @@ use crate::error::{Doing, Error, Result};
 /// The size of one direct write; smaller ones cost more CPU per byte, larger ones bring nothing.
 pub(crate) const PIECE_BYTES: usize = 1 << 20;
 
+/// Marks the completion of a flush, among those of pieces.
+const FLUSH: u64 = u64::MAX;
+
 const FILE_NAME: &str = "millstream-bench-limit.dat";
 
 /// Memory in pieces that direct I/O accepts, in huge pages where the system has them (a write then pins
 /// one page instead of 256), touched once so that no page is fresh later.
-struct Pieces {
+pub(super) struct Pieces {
     memory: Vec<u8>,
     start: usize,
 }
 
 impl Pieces {
-    fn new(count: usize) -> Pieces {
+    pub(super) fn new(count: usize) -> Pieces {
         let bytes = (count + 2) * PIECE_BYTES;
         let mut memory: Vec<u8> = Vec::with_capacity(bytes);
         // Huge pages begin at multiples of 2 MiB.
@@ -41,9 +44,19 @@ impl Pieces {
         Pieces { memory, start }
     }
 
-    fn get(&self, piece: usize) -> &[u8] {
+    pub(super) fn get(&self, piece: usize) -> &[u8] {
+        self.range(piece, 1)
+    }
+
+    /// So many pieces, which lie behind each other.
+    pub(super) fn range(&self, piece: usize, count: usize) -> &[u8] {
         let at = self.start + piece * PIECE_BYTES;
-        &self.memory[at..at + PIECE_BYTES]
+        &self.memory[at..at + count * PIECE_BYTES]
+    }
+
+    pub(super) fn range_mut(&mut self, piece: usize, count: usize) -> &mut [u8] {
+        let at = self.start + piece * PIECE_BYTES;
+        &mut self.memory[at..at + count * PIECE_BYTES]
     }
 
     fn get_mut(&mut self, piece: usize) -> &mut [u8] {
@@ -77,7 +90,7 @@ pub fn prepare_file(dir: &Path, bytes: u64) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn open_direct(path: &Path, create: bool) -> Result<File> {
+pub(super) fn open_direct(path: &Path, create: bool) -> Result<File> {
     let direct = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).unwrap_or(0);
     OpenOptions::new()
         .read(true)
@@ -121,6 +134,13 @@ pub(crate) struct DirectWriter {
     ready: VecDeque<usize>,
     in_flight: usize,
     writes: u64,
+    /// Frames count as written when a flush that began after their writes has ended.
+    flushes: bool,
+    /// Written, and waiting for a flush to begin.
+    unflushed: Vec<usize>,
+    /// Waiting for the flush that is under way to end.
+    flushing: Vec<usize>,
+    is_flushing: bool,
     /// For each open frame, the pieces that still have to be written for it.
     frames: Vec<usize>,
     free_frames: Vec<usize>,
@@ -159,9 +179,19 @@ impl DirectWriter {
             ready: VecDeque::new(),
             in_flight: 0,
             writes: 0,
+            flushes: false,
+            unflushed: Vec::new(),
+            flushing: Vec::new(),
+            is_flushing: false,
             frames: Vec::new(),
             free_frames: Vec::new(),
         })
+    }
+
+    /// From now on one flush at a time covers everything written before it began.
+    pub(crate) fn flushing(mut self) -> DirectWriter {
+        self.flushes = true;
+        self
     }
 
     /// The descriptor that becomes readable when a write has completed.
@@ -175,8 +205,9 @@ impl DirectWriter {
         unsafe { BorrowedFd::borrow_raw(self.completion_fd()) }
     }
 
+    /// Writes, and the flush, that are under way or still to come.
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight
+        self.in_flight + usize::from(self.is_flushing || !self.unflushed.is_empty())
     }
 
     pub(crate) fn writes(&self) -> u64 {
@@ -291,7 +322,17 @@ impl DirectWriter {
             self.writes += 1;
             pushed += 1;
         }
-        if wait && self.in_flight > 0 {
+        if !self.is_flushing && !self.unflushed.is_empty() {
+            let fd = types::Fd(self.file.as_raw_fd());
+            let flush = opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build();
+            // SAFETY: a flush refers to no memory of ours.
+            unsafe { self.ring.submission().push(&flush.user_data(FLUSH)) }
+                .map_err(io::Error::other)?;
+            self.is_flushing = true;
+            std::mem::swap(&mut self.flushing, &mut self.unflushed);
+            pushed += 1;
+        }
+        if wait && (self.in_flight > 0 || self.is_flushing) {
             self.ring.submit_and_wait(1)?;
         } else if pushed > 0 {
             self.ring.submit()?;
@@ -305,6 +346,15 @@ impl DirectWriter {
             let Some(entry) = self.ring.completion().next() else {
                 return Ok(());
             };
+            if entry.user_data() == FLUSH {
+                if entry.result() < 0 {
+                    return Err(io::Error::from_raw_os_error(-entry.result()));
+                }
+                self.is_flushing = false;
+                self.free_frames.extend(&self.flushing);
+                written.append(&mut self.flushing);
+                continue;
+            }
             self.in_flight -= 1;
             let index = usize::try_from(entry.user_data()).map_err(io::Error::other)?;
             let piece = &mut self.pieces[index];
@@ -316,7 +366,9 @@ impl DirectWriter {
             }
             for frame in piece.frames.drain(..) {
                 self.frames[frame] -= 1;
-                if self.frames[frame] == 0 {
+                if self.frames[frame] == 0 && self.flushes {
+                    self.unflushed.push(frame);
+                } else if self.frames[frame] == 0 {
                     written.push(frame);
                     self.free_frames.push(frame);
                 }
@@ -332,13 +384,12 @@ impl DirectWriter {
 impl Drop for DirectWriter {
     /// The kernel reads the pieces' memory until their writes have completed.
     fn drop(&mut self) {
-        while self.in_flight > 0 {
+        let mut left = self.in_flight + usize::from(self.is_flushing);
+        while left > 0 {
             if self.ring.submit_and_wait(1).is_err() {
                 return;
             }
-            while self.ring.completion().next().is_some() {
-                self.in_flight = self.in_flight.saturating_sub(1);
-            }
+            left = left.saturating_sub(self.ring.completion().count());
         }
     }
 }

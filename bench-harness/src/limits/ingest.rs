@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::direct::{DirectWriter, Extent};
-use super::{LimitSpec, ServerReport};
+use super::{LimitKind, LimitSpec, ServerReport};
 use crate::error::{Doing, Error, Result};
 use crate::poll::Poll;
 
@@ -70,7 +70,10 @@ impl Server {
     pub(super) fn new(spec: &LimitSpec) -> Result<Server> {
         let writer = match (&spec.file, spec.kind.writes()) {
             (Some(file), true) => {
-                Some(DirectWriter::new(file, spec.depth, spec.connections, spec.frame_bytes)?)
+                let writer =
+                    DirectWriter::new(file, spec.depth, spec.connections, spec.frame_bytes)?;
+                let flushes = spec.kind == LimitKind::IngestFlush;
+                Some(if flushes { writer.flushing() } else { writer })
             }
             (None, true) => {
                 return Err(Error::Usage("this limit needs a prepared file".to_owned()));

@@ -122,7 +122,10 @@ impl Exchange {
         let count = spec.frames_per_connection();
         let window = spec.in_flight.max(1) as u64;
         match spec.kind {
-            LimitKind::MemoryToSocket | LimitKind::Echo => {
+            LimitKind::MemoryToSocket
+            | LimitKind::SendFile
+            | LimitKind::DirectReadToSocket
+            | LimitKind::Echo => {
                 let (body, answer) = match spec.kind {
                     LimitKind::Echo => (spec.frame_bytes, spec.frame_bytes),
                     _ => (serve::REQUEST_BYTES, spec.frame_bytes),

@@ -6,8 +6,11 @@
 //! child's processor time is read from outside, exactly as a broker's is.
 
 mod child;
+mod cold;
 mod direct;
+mod disk;
 mod ingest;
+mod kafka_sink;
 mod load;
 mod serve;
 
@@ -20,7 +23,7 @@ pub use child::serve_child;
 pub use direct::prepare_file;
 
 use crate::environment::{CpuTime, pin_to_core};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::stats::Latencies;
 
 /// What the measured side does with what it gets.
@@ -35,10 +38,26 @@ pub enum LimitKind {
     SinkCrcWrite,
     /// And acknowledges each one when its write has completed: the limit of produce.
     Ingest,
+    /// And acknowledges it only when a flush of all that was written has covered it: the limit of durable produce.
+    IngestFlush,
     /// Answers small requests with bytes from warm memory: the limit of a tail fetch.
     MemoryToSocket,
+    /// Answers with bytes of a file that is in no memory, by `sendfile`.
+    SendFile,
+    /// Answers with bytes of such a file by direct reads: with `SendFile` the limit of a cold fetch.
+    DirectReadToSocket,
     /// Sends the same frame back.
     Echo,
+    /// Writes 4 KiB to the disk directly, one after the other.
+    #[value(name = "write-4k")]
+    #[serde(rename = "write-4k")]
+    Write4k,
+    /// And flushes each.
+    #[value(name = "write-4k-flush")]
+    #[serde(rename = "write-4k-flush")]
+    Write4kFlush,
+    /// Speaks Kafka's protocol, takes what is produced and throws it away: what the generator can do.
+    ProduceSink,
 }
 
 impl LimitKind {
@@ -46,16 +65,67 @@ impl LimitKind {
     pub const INGEST_STAGES: [LimitKind; 4] =
         [LimitKind::Sink, LimitKind::SinkCrc, LimitKind::SinkCrcWrite, LimitKind::Ingest];
 
-    pub(crate) fn checks_crc(self) -> bool {
-        matches!(self, LimitKind::SinkCrc | LimitKind::SinkCrcWrite | LimitKind::Ingest)
+    /// What it is measured in, and how that follows from a run.
+    #[must_use]
+    pub fn figure(self) -> (&'static str, fn(&LimitResult) -> f64) {
+        match self {
+            LimitKind::Echo => {
+                ("answers/s", |r| r.answers as f64 / r.elapsed.as_secs_f64().max(1e-9))
+            }
+            LimitKind::Write4k | LimitKind::Write4kFlush => {
+                ("us at the median", |r| r.latency.map_or(0.0, |l| l.p50_us))
+            }
+            _ => ("GB/s", LimitResult::gb_per_s),
+        }
     }
 
+    /// All that `limits` measures unless it is told which.
+    pub const ALL: [LimitKind; 11] = [
+        LimitKind::Sink,
+        LimitKind::SinkCrc,
+        LimitKind::SinkCrcWrite,
+        LimitKind::Ingest,
+        LimitKind::IngestFlush,
+        LimitKind::MemoryToSocket,
+        LimitKind::SendFile,
+        LimitKind::DirectReadToSocket,
+        LimitKind::Echo,
+        LimitKind::Write4k,
+        LimitKind::Write4kFlush,
+    ];
+
+    /// Whether it is the disk's alone: no frames, no connections.
+    #[must_use]
+    pub fn is_disk(self) -> bool {
+        matches!(self, LimitKind::Write4k | LimitKind::Write4kFlush)
+    }
+
+    pub(crate) fn checks_crc(self) -> bool {
+        self.writes() || self == LimitKind::SinkCrc
+    }
+
+    /// Whether arriving frames are written.
     pub(crate) fn writes(self) -> bool {
-        matches!(self, LimitKind::SinkCrcWrite | LimitKind::Ingest)
+        matches!(self, LimitKind::SinkCrcWrite | LimitKind::Ingest | LimitKind::IngestFlush)
+    }
+
+    /// Whether it needs the prepared file.
+    #[must_use]
+    pub fn needs_file(self) -> bool {
+        let reads = matches!(self, LimitKind::SendFile | LimitKind::DirectReadToSocket);
+        reads || self.writes() || self.is_disk()
     }
 
     pub(crate) fn answers(self) -> bool {
-        matches!(self, LimitKind::Ingest | LimitKind::MemoryToSocket | LimitKind::Echo)
+        matches!(
+            self,
+            LimitKind::Ingest
+                | LimitKind::IngestFlush
+                | LimitKind::MemoryToSocket
+                | LimitKind::SendFile
+                | LimitKind::DirectReadToSocket
+                | LimitKind::Echo
+        )
     }
 }
 
@@ -156,6 +226,9 @@ pub(crate) struct ServerReport {
 /// # Errors
 /// If the child cannot be started, breaks off, counts other frames than were sent, or saw a bad CRC.
 pub fn run(spec: &LimitSpec, program: &Path) -> Result<LimitResult> {
+    if spec.kind.is_disk() {
+        return run_disk(spec);
+    }
     if let Some(core) = spec.client_core {
         pin_to_core(core)?;
     }
@@ -178,4 +251,72 @@ pub fn run(spec: &LimitSpec, program: &Path) -> Result<LimitResult> {
         writes: report.writes,
         latency: load.latency,
     })
+}
+
+/// The disk's limits run on the server core of this very process: nobody else is involved.
+fn run_disk(spec: &LimitSpec) -> Result<LimitResult> {
+    if let Some(core) = spec.server_core {
+        pin_to_core(core)?;
+    }
+    let file = spec.file.as_ref();
+    let file = file.ok_or_else(|| Error::Usage("this limit needs a prepared file".to_owned()))?;
+    let before = CpuTime::of_self()?;
+    let writes = disk::run(file, DISK_RUN, spec.kind == LimitKind::Write4kFlush)?;
+    let cpu = CpuTime::of_self()?.since(before);
+    if let Some(core) = spec.client_core {
+        pin_to_core(core)?;
+    }
+    Ok(LimitResult {
+        kind: spec.kind,
+        frame_bytes: millstream::limits::BLOCK,
+        connections: 0,
+        frames: writes.count,
+        answers: writes.count,
+        bytes: writes.count * millstream::limits::BLOCK as u64,
+        elapsed: writes.elapsed,
+        server_cpu: cpu,
+        client_cpu: CpuTime::default(),
+        writes: writes.count,
+        latency: Some(writes.latency),
+    })
+}
+
+/// Writes of 4 KiB are measured for so long.
+const DISK_RUN: Duration = Duration::from_millis(500);
+
+/// A broker that throws everything away, as a process of its own; it ends when this is dropped.
+pub struct ProduceSink {
+    child: child::Child,
+}
+
+impl ProduceSink {
+    /// Starts it on `core`.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(core: Option<usize>, program: &Path) -> Result<ProduceSink> {
+        let spec =
+            LimitSpec { server_core: core, ..LimitSpec::new(LimitKind::ProduceSink, 1, 1, 1) };
+        Ok(ProduceSink { child: child::Child::start(&spec, program)? })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.child.address().to_string()
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// If it does not end.
+    pub fn stop(self) -> Result<()> {
+        self.child.end()
+    }
 }

@@ -18,7 +18,8 @@ fn partition(sequences: &[u64]) -> Vec<Vec<u8>> {
     let template = template();
     let records = i64::from(template.records());
     let batch = |(i, sequence): (usize, &u64)| {
-        let mut bytes = template.stamped(Stamp { run: RUN, producer: 0, sequence: *sequence });
+        let mut bytes =
+            template.stamped(Stamp { run: RUN, sequence: *sequence, ..Stamp::default() });
         place(&mut bytes, Offset(i as i64 * records), LeaderEpoch(0)).unwrap();
         bytes
     };
@@ -31,9 +32,11 @@ fn acked(end: u64, failed: &[u64]) -> BTreeMap<Stream, Acked> {
 }
 
 fn judge(batches: &[Vec<u8>], acked: &BTreeMap<Stream, Acked>) -> Verdict {
-    let mut oracle = PartitionOracle::new(Depth::Bytes, 0, false);
-    oracle.observe(&batches.concat());
-    oracle.finish(acked)
+    let mut oracle = PartitionOracle::new(Depth::Bytes, 0, 0, false);
+    oracle.observe(&batches.concat(), &Known::default(), |_, _| ());
+    let (verdict, findings) = oracle.finish(acked);
+    assert_eq!(verdict.is_clean() && verdict.gaps == 0, findings.is_empty(), "{findings:?}");
+    verdict
 }
 
 #[test]
@@ -47,10 +50,10 @@ fn all_in_order_is_clean() {
 #[test]
 fn a_fetch_that_ends_inside_a_batch_is_clean() {
     let bytes = partition(&[0, 1]).concat();
-    let mut oracle = PartitionOracle::new(Depth::Bytes, 0, false);
-    oracle.observe(&bytes[..bytes.len() - 1]);
+    let mut oracle = PartitionOracle::new(Depth::Bytes, 0, 0, false);
+    oracle.observe(&bytes[..bytes.len() - 1], &Known::default(), |_, _| ());
     assert_eq!(oracle.next_offset(), i64::from(template().records()));
-    assert!(oracle.finish(&acked(1, &[])).is_clean());
+    assert!(oracle.finish(&acked(1, &[])).0.is_clean());
 }
 
 #[test]
@@ -111,9 +114,43 @@ fn skipped_offsets_are_counted() {
 fn reading_from_the_middle_expects_nothing_before() {
     let batches = partition(&[0, 1, 2, 3]);
     let records = i64::from(template().records());
-    let mut oracle = PartitionOracle::new(Depth::Framing, 2 * records + 1, true);
-    oracle.observe(&batches[2..].concat());
-    let verdict = oracle.finish(&BTreeMap::new());
+    let mut oracle = PartitionOracle::new(Depth::Framing, 0, 2 * records + 1, true);
+    oracle.observe(&batches[2..].concat(), &Known::default(), |_, _| ());
+    let (verdict, _) = oracle.finish(&BTreeMap::new());
     assert!(verdict.is_clean(), "{verdict:?}");
     assert_eq!((verdict.batches, verdict.gaps), (2, 0));
+}
+
+#[test]
+fn bytes_changed_under_a_right_crc_are_corrupt_where_the_sender_looks() {
+    let sender = Known { run: RUN, templates: vec![template()] };
+    let mut batches = partition(&[0, 1, 2]);
+    *batches[1].last_mut().unwrap() ^= 1;
+    // A broker that rewrites the batch gets its CRC right.
+    let crc = crc32c::crc32c(&batches[1][21..]);
+    batches[1][17..21].copy_from_slice(&crc.to_be_bytes());
+    let judge = |known: &Known| {
+        let mut oracle = PartitionOracle::new(Depth::Bytes, 0, 0, false);
+        let mut told = 0;
+        oracle.observe(&batches.concat(), known, |_, _| told += 1);
+        (oracle.finish(&BTreeMap::new()).0.corrupt, told)
+    };
+    assert_eq!(judge(&sender), (1, 2));
+    assert_eq!(judge(&Known::default()), (0, 3), "another process cannot know");
+}
+
+#[test]
+fn a_header_rewritten_with_its_crc_is_clean() {
+    let sender = Known { run: RUN, templates: vec![template()] };
+    let mut batches = partition(&[0, 1]);
+    for batch in &mut batches {
+        // Log append time: attributes and the greatest timestamp.
+        batch[22] |= 8;
+        batch[35..43].copy_from_slice(&5_i64.to_be_bytes());
+        let crc = crc32c::crc32c(&batch[21..]);
+        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    }
+    let mut oracle = PartitionOracle::new(Depth::Bytes, 0, 0, false);
+    oracle.observe(&batches.concat(), &sender, |_, _| ());
+    assert!(oracle.finish(&BTreeMap::new()).0.is_clean());
 }

@@ -32,6 +32,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 /// What is done wrong, each once, to the batch of that number in its partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "each test binary uses its part of this module")]
 pub(crate) enum Fault {
     Nothing,
     /// Acknowledged, not stored.
@@ -55,13 +56,25 @@ pub(crate) struct FakeBroker {
 }
 
 impl FakeBroker {
+    #[allow(dead_code, reason = "each test binary uses its part of this module")]
     pub(crate) fn start(fault: Fault) -> Result<FakeBroker, Box<dyn Error>> {
+        FakeBroker::start_at(fault, None)
+    }
+
+    /// Tells its clients that it is reached at that port of the same host.
+    #[allow(dead_code, reason = "each test binary uses its part of this module")]
+    pub(crate) fn start_behind(fault: Fault, port: u16) -> Result<FakeBroker, Box<dyn Error>> {
+        FakeBroker::start_at(fault, Some(port))
+    }
+
+    fn start_at(fault: Fault, advertised: Option<u16>) -> Result<FakeBroker, Box<dyn Error>> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
-        let mut broker = Broker { port: i32::from(address.port()), fault, topics: BTreeMap::new() };
+        let port = i32::from(advertised.unwrap_or(address.port()));
+        let mut broker = Broker { port, fault, topics: BTreeMap::new() };
         let thread =
             std::thread::spawn(move || broker.serve(&listener, &seen).map_err(|e| e.to_string()));
         Ok(FakeBroker { address: address.to_string(), stop, thread: Some(thread) })
@@ -125,7 +138,7 @@ impl Broker {
                 let Some(wire) = slot else { continue };
                 let mut frames = Vec::new();
                 let mut open = wire.receive(|frame| {
-                    frames.push(Bytes::copy_from_slice(&frame));
+                    frames.push(Bytes::copy_from_slice(frame));
                     Ok(())
                 });
                 for frame in frames {

@@ -328,6 +328,11 @@ impl Disk {
         self.unflushed_names = rest;
     }
 
+    /// The name of a file, if it has one still.
+    pub(super) fn path_of(&self, inode: InodeId) -> Option<&Path> {
+        self.names.iter().find(|(_, id)| **id == inode).map(|(path, _)| path.as_path())
+    }
+
     pub(super) fn list(&self, path: &Path) -> Vec<String> {
         let mut names = BTreeSet::new();
         for entry in self.names.keys().chain(self.directories.iter()) {

@@ -13,9 +13,9 @@ pub(super) struct Executor {
     next: u64,
 }
 
-struct Task {
-    /// Absent while the task is being polled.
-    job: Option<Job>,
+/// A task; it is not in the executor while it is being polled.
+pub(super) struct Task {
+    pub(super) job: Job,
     ready: Arc<Ready>,
 }
 
@@ -30,7 +30,7 @@ impl Wake for Ready {
 impl Executor {
     pub(super) fn spawn(&mut self, job: Job) {
         let ready = Arc::new(Ready(AtomicBool::new(true)));
-        self.tasks.insert(self.next, Task { job: Some(job), ready });
+        self.tasks.insert(self.next, Task { job, ready });
         self.next += 1;
     }
 
@@ -39,30 +39,25 @@ impl Executor {
     }
 
     fn ready(&self) -> impl Iterator<Item = u64> {
-        self.tasks
-            .iter()
-            .filter(|(_, t)| t.job.is_some() && t.ready.0.load(Ordering::Relaxed))
-            .map(|(id, _)| *id)
+        self.tasks.iter().filter(|(_, t)| t.ready.0.load(Ordering::Relaxed)).map(|(id, _)| *id)
     }
 
     /// Takes the `index`-th ready task out to be polled.
-    pub(super) fn take(&mut self, index: usize) -> Option<(u64, Job, Waker)> {
+    pub(super) fn take(&mut self, index: usize) -> Option<(u64, Task, Waker)> {
         let id = self.ready().nth(index)?;
-        let task = self.tasks.get_mut(&id)?;
+        let task = self.tasks.remove(&id)?;
         task.ready.0.store(false, Ordering::Relaxed);
         let waker = Waker::from(Arc::clone(&task.ready));
-        let job = task.job.take()?;
-        Some((id, job, waker))
+        Some((id, task, waker))
     }
 
-    pub(super) fn put_back(&mut self, id: u64, job: Job) {
-        if let Some(task) = self.tasks.get_mut(&id) {
-            task.job = Some(job);
-        }
+    /// Takes a task back that has not ended.
+    pub(super) fn put_back(&mut self, id: u64, task: Task) {
+        self.tasks.insert(id, task);
     }
 
     /// Ends all tasks; the caller drops them.
     pub(super) fn clear(&mut self) -> Vec<Job> {
-        std::mem::take(&mut self.tasks).into_values().filter_map(|t| t.job).collect()
+        std::mem::take(&mut self.tasks).into_values().map(|t| t.job).collect()
     }
 }

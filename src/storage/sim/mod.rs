@@ -54,6 +54,8 @@ struct World {
     trace: u32,
     faults: Faults,
     failed: u64,
+    /// Flushes of files with this extension never end.
+    stalled: Option<String>,
     steps: u64,
     process: u64,
 }
@@ -105,6 +107,10 @@ impl Memory for HeapMemory {
         &mut self.0
     }
 
+    fn trim(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+
     fn into_any(self: Rc<Self>) -> Rc<dyn Any> {
         self
     }
@@ -124,6 +130,7 @@ impl SimStorage {
                 trace: 0,
                 faults: Faults::default(),
                 failed: 0,
+                stalled: None,
                 steps: 0,
                 process: 0,
             })),
@@ -140,6 +147,11 @@ impl SimStorage {
     /// Sets what goes wrong by itself from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.world.borrow_mut().faults = faults;
+    }
+
+    /// Has flushes of files with this extension wait until this is called again with another, or none.
+    pub fn stall_flushes(&self, extension: Option<&str>) {
+        self.world.borrow_mut().stalled = extension.map(str::to_owned);
     }
 
     /// How many operations were made to fail.
@@ -178,7 +190,7 @@ impl SimStorage {
             drop(world);
             if let Some((id, mut task, waker)) = taken {
                 let mut context = Context::from_waker(&waker);
-                if task.as_mut().poll(&mut context).is_pending() {
+                if task.job.as_mut().poll(&mut context).is_pending() {
                     self.world.borrow_mut().executor.put_back(id, task);
                 }
             }
@@ -292,12 +304,23 @@ impl World {
     }
 
     fn pending(&self) -> usize {
-        self.operations.values().filter(|o| o.done.is_none()).count()
+        self.operations.values().filter(|o| self.can_end(o)).count()
+    }
+
+    fn can_end(&self, operation: &Operation) -> bool {
+        let stalled = match (&self.stalled, &operation.kind) {
+            (Some(extension), Kind::Flush { inode, .. }) => self
+                .disk
+                .path_of(*inode)
+                .is_some_and(|path| path.extension().is_some_and(|e| e == extension.as_str())),
+            _ => false,
+        };
+        !stalled && operation.done.is_none()
     }
 
     /// Completes the `index`-th pending operation.
     fn complete(&mut self, index: usize) -> Option<Waker> {
-        let id = *self.operations.iter().filter(|(_, o)| o.done.is_none()).nth(index)?.0;
+        let id = *self.operations.iter().filter(|(_, o)| self.can_end(o)).nth(index)?.0;
         let mut operation = self.operations.remove(&id)?;
         self.note(id);
         let fails = matches!(operation.kind, Kind::Write { .. } | Kind::Flush { .. })

@@ -14,7 +14,6 @@ import java.util.ArrayList;
 import java.util.Collection;
 import java.util.HexFormat;
 import java.util.List;
-import java.util.Map;
 import org.apache.kafka.common.Uuid;
 import org.apache.kafka.common.compress.Compression;
 import org.apache.kafka.common.message.RequestHeaderData;
@@ -28,15 +27,41 @@ import org.apache.kafka.common.record.internal.SimpleRecord;
 
 /** Fills Kafka's message classes by their own definitions and writes the bytes they make (see README.md). */
 public final class WireGolden {
-    private static final Map<String, ApiKeys> APIS = new java.util.TreeMap<>(Map.of(
-        "ApiVersions", ApiKeys.API_VERSIONS,
-        "CreateTopics", ApiKeys.CREATE_TOPICS,
-        "DeleteTopics", ApiKeys.DELETE_TOPICS,
-        "DescribeCluster", ApiKeys.DESCRIBE_CLUSTER,
-        "Fetch", ApiKeys.FETCH,
-        "ListOffsets", ApiKeys.LIST_OFFSETS,
-        "Metadata", ApiKeys.METADATA,
-        "Produce", ApiKeys.PRODUCE));
+    private static final List<ApiKeys> APIS = List.of(
+        ApiKeys.ALTER_CONFIGS,
+        ApiKeys.ALTER_PARTITION_REASSIGNMENTS,
+        ApiKeys.API_VERSIONS,
+        ApiKeys.CREATE_PARTITIONS,
+        ApiKeys.CREATE_TOPICS,
+        ApiKeys.DELETE_GROUPS,
+        ApiKeys.DELETE_RECORDS,
+        ApiKeys.DELETE_TOPICS,
+        ApiKeys.DESCRIBE_CLUSTER,
+        ApiKeys.DESCRIBE_CONFIGS,
+        ApiKeys.DESCRIBE_GROUPS,
+        ApiKeys.DESCRIBE_LOG_DIRS,
+        ApiKeys.DESCRIBE_PRODUCERS,
+        ApiKeys.DESCRIBE_QUORUM,
+        ApiKeys.DESCRIBE_TOPIC_PARTITIONS,
+        ApiKeys.ELECT_LEADERS,
+        ApiKeys.FETCH,
+        ApiKeys.FIND_COORDINATOR,
+        ApiKeys.HEARTBEAT,
+        ApiKeys.INCREMENTAL_ALTER_CONFIGS,
+        ApiKeys.INIT_PRODUCER_ID,
+        ApiKeys.JOIN_GROUP,
+        ApiKeys.LEAVE_GROUP,
+        ApiKeys.LIST_CONFIG_RESOURCES,
+        ApiKeys.LIST_GROUPS,
+        ApiKeys.LIST_OFFSETS,
+        ApiKeys.LIST_PARTITION_REASSIGNMENTS,
+        ApiKeys.METADATA,
+        ApiKeys.OFFSET_COMMIT,
+        ApiKeys.OFFSET_DELETE,
+        ApiKeys.OFFSET_FETCH,
+        ApiKeys.OFFSET_FOR_LEADER_EPOCH,
+        ApiKeys.PRODUCE,
+        ApiKeys.SYNC_GROUP);
     private static final ObjectMapper JSON = new ObjectMapper().configure(JsonParser.Feature.ALLOW_COMMENTS, true);
     private static final HexFormat HEX = HexFormat.of();
 
@@ -46,23 +71,38 @@ public final class WireGolden {
     private final Shape shape;
     private int counter;
 
-    private WireGolden(short version, Shape shape) {
+    private final JsonNode schema;
+
+    private WireGolden(short version, Shape shape, JsonNode schema) {
         this.version = version;
         this.shape = shape;
+        this.schema = schema;
+    }
+
+    /** The fields of a struct that several fields of a message have. */
+    private JsonNode common(String type) {
+        for (JsonNode struct : schema.get("commonStructs")) {
+            if (struct.get("name").asText().equals(type)) {
+                return struct.get("fields");
+            }
+        }
+        throw new IllegalStateException("no struct " + type);
     }
 
     public static void main(String[] arguments) throws Exception {
-        for (var api : APIS.entrySet()) {
+        for (ApiKeys api : APIS) {
             List<String> lines = new ArrayList<>();
             for (String kind : List.of("Request", "Response")) {
-                JsonNode schema = schema(api.getKey() + kind);
-                for (short version : api.getValue().allVersions()) {
+                JsonNode schema = schema(api.name + kind);
+                // Without versions that Kafka itself calls unstable.
+                short latest = api.latestVersion(false);
+                for (short version = api.oldestVersion(); version <= latest; version++) {
                     for (Shape shape : Shape.values()) {
-                        lines.add(line(api.getValue(), kind, schema, version, shape));
+                        lines.add(line(api, kind, schema, version, shape));
                     }
                 }
             }
-            String file = api.getKey().replaceAll("(?<=.)([A-Z])", "_$1").toLowerCase() + ".txt";
+            String file = api.name.replaceAll("(?<=.)([A-Z])", "_$1").toLowerCase() + ".txt";
             Files.writeString(Path.of(arguments[0], file), String.join("\n", lines) + "\n");
         }
     }
@@ -71,7 +111,7 @@ public final class WireGolden {
         Class<?> type = Class.forName("org.apache.kafka.common.message." + schema.get("name").asText() + "Data");
         ObjectNode json = JSON.createObjectNode();
         Message body = (Message) type.getConstructor().newInstance();
-        new WireGolden(version, shape).fill(body, type.getName(), schema.get("fields"), json);
+        new WireGolden(version, shape, schema).fill(body, type.getName(), schema.get("fields"), json);
         int correlationId = 1000 * api.id + version;
         byte[] header = kind.equals("Request")
             ? bytes(new RequestHeaderData().setRequestApiKey(api.id).setRequestApiVersion(version)
@@ -153,6 +193,9 @@ public final class WireGolden {
                 short small = (short) (name.endsWith("ErrorCode") ? 1 + counter % 130 : -300 - counter);
                 json.put(key, small);
                 return small;
+            case "uint16":
+                json.put(key, 0xF000 + counter);
+                return 0xF000 + counter;
             case "int32":
                 int medium = 0x01020300 * (counter % 2 == 0 ? 1 : -1) + counter;
                 json.put(key, medium);
@@ -170,6 +213,10 @@ public final class WireGolden {
                 String text = shape == Shape.EMPTY ? "" : camel(name) + "-ż" + counter;
                 json.put(key, text);
                 return text;
+            case "bytes":
+                byte[] blob = shape == Shape.EMPTY ? new byte[0] : new byte[] {(byte) counter, 0, -1};
+                json.put(key, HEX.formatHex(blob));
+                return blob;
             case "records":
                 MemoryRecords records = shape == Shape.EMPTY ? MemoryRecords.EMPTY : batch(counter);
                 ByteBuffer buffer = records.buffer();
@@ -181,7 +228,7 @@ public final class WireGolden {
                 Class<?> structType = Class.forName(outer + "$" + type);
                 Object struct = structType.getConstructor().newInstance();
                 ObjectNode inner = json.putObject(key);
-                fill(struct, outer, field.get("fields"), inner);
+                fill(struct, outer, field.has("fields") ? field.get("fields") : common(type), inner);
                 return struct;
         }
     }
