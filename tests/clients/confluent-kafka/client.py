@@ -40,7 +40,9 @@ def run(codec, acks, idempotent):
         producer.poll(0)
     assert producer.flush(60) == 0 and not failures, failures[:3]
 
-    consumer = Consumer({"bootstrap.servers": BROKER, "group.id": "unused", "enable.auto.commit": False})
+    # A fetch that waits holds up what is asked after it on the same connection.
+    consumer = Consumer({"bootstrap.servers": BROKER, "group.id": "unused", "enable.auto.commit": False,
+                         "fetch.wait.max.ms": 50})
     consumer.assign([TopicPartition(name, p, 0) for p in range(PARTITIONS)])
     read = []
     while len(read) < len(sent):
