@@ -39,8 +39,9 @@ const ALL_EXTENSIONS: [&str; 5] = ["log", "index", "timeindex", "txnindex", "sna
 /// Ends of names of files that are not in place yet.
 const CLEANED: &str = ".cleaned";
 
-/// Called after each piece of work with the bytes read and written; the pass goes on when it ends.
-pub type Pace = dyn Fn(u64) -> Pin<Box<dyn Future<Output = ()>>>;
+/// Called after each piece of work with the bytes read and written, and again with none as long as the
+/// future says true. Then the pass goes on.
+pub type Pace = dyn Fn(u64) -> Pin<Box<dyn Future<Output = bool>>>;
 
 /// How a core compacts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -168,11 +169,7 @@ impl Store {
     }
 
     /// What may be compacted of a partition, with all times that are needed to say whether it is due.
-    async fn plan_compaction(
-        &self,
-        id: TopicPartition,
-        now: Timestamp,
-    ) -> Option<CompactionPlan> {
+    async fn plan_compaction(&self, id: TopicPartition, now: Timestamp) -> Option<CompactionPlan> {
         let plan = |p: &mut Partition| {
             let rules = CompactionRules {
                 min_dirty_ratio: p.configs.min_cleanable_dirty_ratio,
@@ -221,9 +218,8 @@ impl Store {
         self.remove_cleaned(&directory).await?;
         let mut done = Done { segments_before: plan.segments.len(), ..Done::default() };
         let keys = self.map_keys(&pass, plan, settings, &mut done).await?;
-        let cleaner = self.with(id, |p| {
-            Cleaner::new(&p.log, keys, plan.end, now, configs.delete_retention_ms)
-        });
+        let cleaner = self
+            .with(id, |p| Cleaner::new(&p.log, keys, plan.end, now, configs.delete_retention_ms));
         let cleaner = cleaner.ok_or(Halt::Gone)?;
         let swaps = match self.rewrite(&pass, plan, &cleaner, &mut done).await {
             Ok(swaps) => swaps,
@@ -257,6 +253,16 @@ impl Store {
     fn check_wanted(&self, id: TopicPartition) -> Result<(), Halt> {
         let stops = self.state.borrow().stopping || self.journal.failure().is_some();
         if stops || !self.has(id) { Err(Halt::Gone) } else { Ok(()) }
+    }
+
+    /// Lets others work.
+    async fn rest(&self, pass: &Pass<'_>, bytes: u64) -> Result<(), Halt> {
+        let mut bytes = bytes;
+        while (pass.pace)(bytes).await {
+            self.check_wanted(pass.id)?;
+            bytes = 0;
+        }
+        Ok(())
     }
 
     /// Whole batches of a segment from `position` on, in one read.
@@ -346,7 +352,7 @@ impl Store {
             position += bytes;
             done.read += bytes;
             self.count(|c| c.compaction_read_bytes += bytes);
-            (pass.pace)(bytes).await;
+            self.rest(pass, bytes).await?;
         }
         Ok(true)
     }
@@ -442,7 +448,7 @@ impl Store {
                 c.compaction_read_bytes += bytes;
                 c.compaction_write_bytes += written;
             });
-            (pass.pace)(bytes + written).await;
+            self.rest(pass, bytes + written).await?;
         }
         Ok(())
     }

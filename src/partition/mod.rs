@@ -562,6 +562,12 @@ impl Store {
         })
     }
 
+    /// The dirty head of a partition: nothing from there on was compacted.
+    #[must_use]
+    pub fn cleaned_to(&self, id: TopicPartition) -> Option<Offset> {
+        self.with(id, |p| p.log.cleaned_to())
+    }
+
     /// How many bytes a partition's log holds.
     #[must_use]
     pub fn size(&self, id: TopicPartition) -> Option<u64> {

@@ -411,9 +411,7 @@ fn continuous(bytes: &[u8], offset: Offset, gaps: bool) -> bool {
             Some(expected) => {
                 header.base_offset() == expected || (gaps && header.base_offset() > expected)
             }
-            None => {
-                (header.base_offset() <= offset || gaps) && offset < header.next_offset()
-            }
+            None => (header.base_offset() <= offset || gaps) && offset < header.next_offset(),
         };
         if !follows {
             return false;

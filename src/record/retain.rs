@@ -237,10 +237,8 @@ mod tests {
 
     fn sample(codec: Codec) -> Vec<u8> {
         let producer = Producer { id: 7, epoch: 2, base_sequence: 40 };
-        let mut builder = BatchBuilder::new()
-            .codec(codec)
-            .producer(producer)
-            .placed(Offset(100), LeaderEpoch(3));
+        let mut builder =
+            BatchBuilder::new().codec(codec).producer(producer).placed(Offset(100), LeaderEpoch(3));
         for i in 0..10_u8 {
             let value = [i; 30];
             let value = (i % 4 != 3).then_some(&value[..]);

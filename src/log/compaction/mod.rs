@@ -137,11 +137,7 @@ impl KeyMap {
     ///
     /// # Errors
     /// When the batch cannot be read.
-    pub fn note_batch(
-        &mut self,
-        batch: &BatchView<'_>,
-        start: Offset,
-    ) -> Result<bool, BatchError> {
+    pub fn note_batch(&mut self, batch: &BatchView<'_>, start: Offset) -> Result<bool, BatchError> {
         let header = batch.header();
         let mut full = false;
         if is_compactable(batch) && header.next_offset() > start {
