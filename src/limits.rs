@@ -55,6 +55,14 @@ pub const WRITES_BEHIND_AT_ONCE: usize = 2;
 /// Partitions drained at once.
 pub const DRAINS_AT_ONCE: usize = 4;
 
+/// Least memory of a compaction's map of keys, whatever `log.cleaner.dedupe.buffer.size` says: 43,690 keys.
+/// A pass must get somewhere.
+pub const COMPACTION_MAP_BYTES_MIN: usize = 1024 * 1024;
+
+/// Read at once by a compaction, which lets the shard do other work after each such chunk. A larger batch is
+/// read whole.
+pub const COMPACTION_READ_BYTES: usize = 256 * 1024;
+
 /// Largest step in which a segment's space is reserved ahead of its drains; the first is
 /// [`RESERVE_STEP_MIN`], and each step doubles.
 pub const RESERVE_STEP_MAX: u64 = 32 * 1024 * 1024;

@@ -14,6 +14,7 @@
 //! extents may reach further back (they are the tail cache).
 //! It does not know: high watermarks, acknowledgements, other partitions.
 
+pub mod compaction;
 pub mod epochs;
 pub mod index;
 pub mod producers;
@@ -28,6 +29,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use self::compaction::{CompactionCheckpoint, CompactionState};
 use self::index::{Greatest, relative};
 use self::producers::{ProducerCheckpoint, ProducerError, Producers, Verdict};
 pub use self::replay::{Recovered, RecoveredExtent, RecoveredHead};
@@ -198,6 +200,8 @@ pub struct LogCheckpoint {
     /// The greatest timestamp below `producers_to` in the segment that is being drained, as in
     /// [`SealedSegment`].
     pub greatest: (i64, Offset),
+    /// How far it is compacted.
+    pub compaction: CompactionCheckpoint,
 }
 
 /// A partition's log.
@@ -225,6 +229,7 @@ pub struct Log {
     drained_producers_to: Offset,
     /// The same for the greatest timestamp of the segment that is being drained.
     drained_greatest: Greatest,
+    compaction: CompactionState,
 }
 
 /// What the next drain of a log takes.
@@ -277,6 +282,7 @@ impl Log {
             drained_producers: Producers::default(),
             drained_producers_to: Offset::ZERO,
             drained_greatest: Greatest::default(),
+            compaction: CompactionState::default(),
         }
     }
 
@@ -652,18 +658,19 @@ impl Log {
             Head::Disk(len) => Some((u32::try_from(len).unwrap_or(0), self.head_next)),
             Head::Memory(_) | Head::Journal { .. } => None,
         };
+        let sealed = self.segments.iter().filter(|s| s.sealed);
+        let mut sealed: Vec<SealedSegment> = sealed
+            .map(|s| SealedSegment {
+                base: s.base,
+                len: s.len,
+                next_offset: s.next_offset,
+                greatest: (s.greatest.timestamp.0, s.greatest.offset),
+            })
+            .collect();
+        let compaction = self.compaction.checkpoint(&mut sealed);
         LogCheckpoint {
-            sealed: self
-                .segments
-                .iter()
-                .filter(|s| s.sealed)
-                .map(|s| SealedSegment {
-                    base: s.base,
-                    len: s.len,
-                    next_offset: s.next_offset,
-                    greatest: (s.greatest.timestamp.0, s.greatest.offset),
-                })
-                .collect(),
+            sealed,
+            compaction,
             drained: self.drained,
             tail,
             log_start: self.log_start,

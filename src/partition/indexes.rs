@@ -157,14 +157,18 @@ impl Store {
         directory: &Path,
         base: Offset,
     ) -> io::Result<()> {
+        self.swapped(id).await.map_err(|_| io::Error::other("the core is fenced"))?;
         let known = self.with(id, |p| {
             let segment = p.log.segment_of(base)?;
             let drained = segment.base == p.log.drained().segment;
             let head = if drained { p.log.head().clone() } else { Head::None };
             let interval = p.log.index_interval_bytes();
-            Some((segment.sealed, p.log.file_limit(segment), head, interval))
+            let place = (segment.sealed, p.log.file_limit(segment), p.swaps);
+            Some((place, head, interval))
         });
-        let Some((sealed, limit, head, interval)) = known.flatten() else { return Ok(()) };
+        let Some(((sealed, limit, swaps), head, interval)) = known.flatten() else {
+            return Ok(());
+        };
         let offsets = self.read_index(directory, base, OFFSETS).await?;
         let times = self.read_index(directory, base, TIMES).await?;
         let found = match (&offsets, &times) {
@@ -185,8 +189,7 @@ impl Store {
                 self.note_head(&log, base, rest, &head, interval, &mut index).await?;
                 if sealed {
                     index.seal();
-                    let (offsets, times) = (index.offset_bytes(), index.time_bytes());
-                    self.replace_indexes(directory, base, offsets, times).await?;
+                    self.repair_indexes(id, directory, base, &index).await?;
                 }
                 index
             }
@@ -196,11 +199,33 @@ impl Store {
             if let Some(segment) = p.log.segment_mut(base)
                 && !segment.index.is_complete()
                 && segment.sealed == sealed
+                && p.swaps == swaps
             {
                 segment.index = index;
             }
         });
         Ok(())
+    }
+
+    /// Writes the indexes of a sealed segment again, unless a compaction is about to do so.
+    async fn repair_indexes(
+        &self,
+        id: TopicPartition,
+        directory: &Path,
+        base: Offset,
+        index: &SegmentIndex,
+    ) -> io::Result<()> {
+        let begun = self.with(id, |p| {
+            p.repairing += u32::from(!p.compacting);
+            !p.compacting
+        });
+        if begun != Some(true) {
+            return Ok(());
+        }
+        let (offsets, times) = (index.offset_bytes(), index.time_bytes());
+        let written = self.replace_indexes(directory, base, offsets, times).await;
+        self.with_removed(id, |p| p.repairing -= 1);
+        written
     }
 
     async fn read_index(
