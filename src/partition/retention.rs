@@ -63,7 +63,10 @@ impl Store {
         if to > position.high_watermark {
             return Err(DeleteError::OffsetOutOfRange);
         }
-        let sequence = self.advance_log_start(id, to);
+        // Where the log starts there already, the move that brought it may not be flushed yet.
+        let sequence = self
+            .advance_log_start(id, to)
+            .or_else(|| self.with(id, |p| p.log_start_round).flatten());
         Ok(LogStartMove { partition: id, log_start: to.max(position.log_start), sequence })
     }
 
@@ -127,7 +130,7 @@ impl Store {
         }
         partition.log.advance_log_start(to);
         let place = partition.log.end_place();
-        Some(self.journal.append(Append {
+        let sequence = self.journal.append(Append {
             slot,
             kind: EntryKind::LogStart,
             class: Durability::Flushed,
@@ -138,7 +141,9 @@ impl Store {
             next_offset: partition.log.end(),
             leader_epoch: partition.epoch(self.settings.incarnation),
             bytes: bytes::Bytes::new(),
-        }))
+        });
+        partition.log_start_round = Some(sequence);
+        Some(sequence)
     }
 
     /// Has the next pass complete the files of a segment that was closed without an append.

@@ -14,7 +14,7 @@ use crate::journal::Round;
 use crate::limits::WRITES_BEHIND_AT_ONCE;
 use crate::log::segment::path as segment_path;
 use crate::log::{AheadPlan, Place, Source};
-use crate::storage::{Open, align_down};
+use crate::storage::{Open, align_down, is_full};
 use crate::types::TopicPartition;
 
 impl Store {
@@ -66,6 +66,8 @@ impl Store {
                 store.end_work(slot, id);
                 match result {
                     Ok(()) => store.write_behind(),
+                    // The pass will find it so, too, and wait.
+                    Err(error) if is_full(&error) => {}
                     Err(error) => store.journal.fence(&error),
                 }
             }));
