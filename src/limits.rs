@@ -43,6 +43,15 @@ pub const DRAIN_STEP_BYTES: u64 = 32 * 1024 * 1024;
 /// interval of 4 KiB, once for 256 KiB of log. A restart makes up to so many again by reading the log.
 pub const INDEX_WRITE_ENTRIES: usize = 64;
 
+/// Partitions of a pass that share the waits for their flushes; so many segments are open at most.
+pub const DRAIN_GROUP: usize = 64;
+
+/// Partitions that one pass spills at most.
+pub const SPILLS_PER_PASS: usize = 256;
+
+/// Partitions written ahead of a pass at once.
+pub const WRITES_BEHIND_AT_ONCE: usize = 2;
+
 /// Partitions drained at once.
 pub const DRAINS_AT_ONCE: usize = 4;
 

@@ -6,6 +6,8 @@
 mod cluster;
 mod configs;
 mod doctor;
+mod group;
+mod group_reset;
 mod logging;
 mod records;
 mod remote;
@@ -42,6 +44,7 @@ Examples:
   millstream config print                        effective settings and where each was set
   millstream topic create visits --partitions 6
   millstream topic consume visits --follow
+  millstream group describe readers
   millstream cluster info
 
 Exit codes: 0 clean, 1 runtime error, 2 bad usage, 78 bad configuration.";
@@ -68,6 +71,8 @@ enum Command {
     /// Check this broker's settings, or change configs of a cluster
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Work with consumer groups and their offsets, of this or any Kafka cluster
+    Group(group::GroupArgs),
     /// Look at a cluster
     Cluster(cluster::ClusterArgs),
     /// Show what the broker needs of this machine and what it finds
@@ -259,6 +264,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             }
         }
         Command::Topic(args) => topic::run(args),
+        Command::Group(args) => group::run(args),
         Command::Cluster(args) => cluster::run(&args),
         Command::Config(ConfigCommand::Describe(args)) => configs::describe(&args),
         Command::Config(ConfigCommand::Alter(args)) => configs::alter(&args),

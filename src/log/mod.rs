@@ -249,6 +249,19 @@ pub struct DrainPlan {
     pub extents: Vec<Extent>,
 }
 
+/// What can be written ahead of the next drain.
+#[derive(Debug)]
+pub struct AheadPlan {
+    /// Where the head is.
+    pub head_at: u64,
+    /// The partial block before the extents of the drain.
+    pub head: Bytes,
+    /// The extents that hold the bytes.
+    pub extents: Vec<Extent>,
+    /// Where they end.
+    pub to: u64,
+}
+
 impl Log {
     /// The log of a new partition.
     #[must_use]
@@ -571,6 +584,35 @@ impl Log {
             head: self.head.clone(),
             extents,
         })
+    }
+
+    /// What can be written of the segment that is being drained, from `position` on, before the drain:
+    /// bytes of written rounds that are in the ring. `None` if not all of them from there on are.
+    #[must_use]
+    pub fn plan_ahead(&self, written: u64, position: u64) -> Option<AheadPlan> {
+        let segment = self.drained.segment;
+        let head = match &self.head {
+            Head::None => Bytes::new(),
+            Head::Memory(bytes) => bytes.clone(),
+            // The segment's last block is the only copy, or these bytes have to be read first.
+            Head::Journal { .. } | Head::Disk(_) => return None,
+        };
+        let first = self.extents.partition_point(|e| (e.segment, e.end()) <= (segment, position));
+        let (mut to, mut extents) = (position, Vec::new());
+        let mut follows = position.max(self.drained.position + head.len() as u64);
+        for extent in self.extents.range(first..) {
+            match extent.source {
+                Source::Ring { sequence, .. }
+                    if extent.segment == segment
+                        && extent.position <= follows
+                        && sequence <= written => {}
+                _ => break,
+            }
+            to = extent.end();
+            follows = to;
+            extents.push(extent.clone());
+        }
+        Some(AheadPlan { head_at: self.drained.position, head, extents, to })
     }
 
     /// Notes that everything below `place` is in flushed segment files, and where the bytes after it are.

@@ -28,22 +28,10 @@ impl Store {
         pieces: &[Piece],
         directory: &Path,
     ) -> io::Result<()> {
+        self.note_batches(id, plan, pieces);
         let base = plan.from.segment;
         let least = self.settings.index_write_entries;
         let writes = self.with(id, |p| {
-            let interval = p.log.index_interval_bytes();
-            for piece in pieces.iter().skip(usize::from(!plan.head.is_empty())) {
-                let mut position = piece.range.start;
-                for batch in batches(piece.content()) {
-                    let Ok(batch) = batch else { break };
-                    p.log.note_drained(batch.header());
-                    let noted = indexed(batch.header(), base, position, batch.size() as u64);
-                    if let Some(segment) = p.log.segment_mut(base) {
-                        segment.index.note(&noted, interval);
-                    }
-                    position += batch.size() as u64;
-                }
-            }
             let index = &mut p.log.segment_mut(base)?.index;
             let writes = (index.offsets_to_write(least), index.times_to_write(least));
             if writes.0.is_some() {
@@ -57,6 +45,26 @@ impl Store {
         let Some((offsets, times)) = writes.flatten() else { return Ok(()) };
         self.write_index(directory, base, OFFSETS, offsets).await?;
         self.write_index(directory, base, TIMES, times).await
+    }
+
+    /// Notes the drained batches in the indexes in memory.
+    pub(super) fn note_batches(&self, id: TopicPartition, plan: &DrainPlan, pieces: &[Piece]) {
+        let base = plan.from.segment;
+        self.with(id, |p| {
+            let interval = p.log.index_interval_bytes();
+            for piece in pieces.iter().skip(usize::from(!plan.head.is_empty())) {
+                let mut position = piece.range.start;
+                for batch in batches(piece.content()) {
+                    let Ok(batch) = batch else { break };
+                    p.log.note_drained(batch.header());
+                    let noted = indexed(batch.header(), base, position, batch.size() as u64);
+                    if let Some(segment) = p.log.segment_mut(base) {
+                        segment.index.note(&noted, interval);
+                    }
+                    position += batch.size() as u64;
+                }
+            }
+        });
     }
 
     async fn write_index(

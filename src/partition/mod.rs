@@ -16,6 +16,7 @@ mod read;
 pub mod recovery;
 mod retention;
 mod time;
+mod write_behind;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -39,7 +40,7 @@ use crate::journal::{Append, Fenced, Journal, Observer, Reach, Round, Slot, Wait
 use crate::log::epochs::{EpochEnd, epoch_at, epoch_end};
 use crate::log::producers::{ProducerError, Verdict};
 use crate::log::segment::directory;
-use crate::log::{Log, LogCheckpoint, LogSettings, Recovered, SealedSegment};
+use crate::log::{Log, LogCheckpoint, LogSettings, Place, Recovered, SealedSegment};
 use crate::record::BatchHeader;
 use crate::storage::Storage;
 use crate::time::Timestamp;
@@ -179,6 +180,10 @@ struct Partition {
     /// The journal file with the last remainder entry.
     remainder: Option<FileNumber>,
     draining: bool,
+    /// Up to here its segment's blocks are written, unflushed, ahead of the pass that drains them.
+    ahead: Option<Place>,
+    /// Bytes written to the journal since they were last looked at for writing ahead.
+    behind_bytes: usize,
     /// Segments below the log start are being removed.
     trimming: bool,
     /// It is being compacted, up to the last file that goes.
@@ -203,6 +208,9 @@ struct State {
     awaiting_flush: VecDeque<(u64, Vec<Slot>)>,
     /// Partitions with a segment that was closed without an append, for the next pass to complete.
     to_seal: BTreeSet<Slot>,
+    /// Partitions with enough bytes to be written ahead of the next pass.
+    behind: VecDeque<Slot>,
+    writing_behind: usize,
     checkpoint_sequence: u64,
     draining: bool,
     stopping: bool,
@@ -316,6 +324,8 @@ impl Store {
             dirty,
             remainder: None,
             draining: false,
+            ahead: None,
+            behind_bytes: 0,
             trimming: false,
             compacting: false,
             swapping: false,
@@ -788,6 +798,7 @@ impl Observer for Store {
             }
             self.advance(round.placed.iter().map(|p| p.slot), sequence, flushed);
         }
+        self.note_behind(rounds);
         self.drain_if_needed();
     }
 

@@ -297,6 +297,10 @@ impl Store {
         head: &Head,
         request: &ReadRequest,
     ) -> io::Result<Vec<Slice>> {
+        if position >= limit {
+            // Nothing of it is in the file; there may be no file yet.
+            return Ok(vec![Slice::Owned(self.head_bytes(head).await?)]);
+        }
         let mut position = position;
         let mut want = request.max_bytes.clamp(16 * BLOCK, COLD_READ_BYTES);
         loop {
