@@ -85,7 +85,12 @@ type Model = BTreeMap<Vec<u8>, (i64, Option<Vec<u8>>)>;
 fn produce(address: &str, topic: &str, codec: &str, count: usize, last: &mut Model) -> Result<()> {
     let (producer, deliveries) = client::producer(
         address,
-        &[("enable.idempotence", "true"), ("compression.codec", codec), ("acks", "all")],
+        &[
+            ("enable.idempotence", "true"),
+            ("message.send.max.retries", "10"),
+            ("compression.codec", codec),
+            ("acks", "all"),
+        ],
     )?;
     let filler = "x".repeat(400);
     let mut sent = Vec::new();
