@@ -37,7 +37,9 @@ impl Log {
         let mut excess = rules.bytes.map_or(0, |max| self.size().saturating_sub(max));
         let last = self.segments.len().saturating_sub(1);
         for (index, segment) in self.segments.iter().enumerate() {
-            if segment.len == 0 || segment.next_offset > limit {
+            // Compaction may leave nothing of a segment.
+            let empty = segment.len == 0 && index < last;
+            if (segment.len == 0 && !empty) || segment.next_offset > limit {
                 break;
             }
             // Without a timestamp a batch has no age.
@@ -46,7 +48,7 @@ impl Log {
                 written >= 0 && rules.ms.is_some_and(|ms| now.0.saturating_sub(written) > ms);
             let oversize = excess > 0 && segment.len <= excess;
             let below = segment.next_offset <= self.log_start;
-            if !(expired || oversize || (below && index < last)) {
+            if !(expired || oversize || empty || (below && index < last)) {
                 break;
             }
             excess = excess.saturating_sub(segment.len);
