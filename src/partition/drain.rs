@@ -338,8 +338,8 @@ impl Store {
         Begun::Yes(partition.id)
     }
 
-    /// Ends work on a partition that came to nothing: its journal files are needed as before.
-    fn release_work(&self, slot: Slot) {
+    /// Ends work on a partition that drained nothing: its journal files are needed as before.
+    pub(super) fn release_work(&self, slot: Slot) {
         if let Some(partition) = self.state.borrow_mut().partitions.get_mut(slot.0 as usize) {
             partition.draining = false;
         }
@@ -347,7 +347,7 @@ impl Store {
     }
 
     /// Ends work on a partition, and notes which journal file holds its oldest byte now.
-    pub(super) fn end_work(&self, slot: Slot, id: TopicPartition) {
+    fn end_work(&self, slot: Slot, id: TopicPartition) {
         let mut state = self.state.borrow_mut();
         let Some(partition) = state.partitions.get_mut(slot.0 as usize) else { return };
         if partition.id != id {

@@ -181,9 +181,16 @@ impl Store {
     async fn trim(self: &Rc<Store>, id: TopicPartition) -> io::Result<()> {
         loop {
             let next = self
-                .with(id, |p| p.log.first_removable().map(|base| (base, p.directory.clone())))
+                .with(id, |p| {
+                    let base = p.log.first_removable()?;
+                    Some((base, p.directory.clone(), p.log_start_round))
+                })
                 .flatten();
-            let Some((base, directory)) = next else { return Ok(()) };
+            let Some((base, directory, moved)) = next else { return Ok(()) };
+            if let Some(moved) = moved {
+                // The move that makes it removable is flushed first (rule 17), whoever asked to look.
+                self.journal.reach(moved, Durability::Flushed).await.map_err(super::drain::fenced)?;
+            }
             for extension in EXTENSIONS {
                 let path = segment_path(&directory, base, extension);
                 self.open_files.forget(&path).await?;

@@ -63,7 +63,7 @@ impl Store {
             self.storage.spawn(Box::pin(async move {
                 let result = store.write_ahead(id).await;
                 store.state.borrow_mut().writing_behind -= 1;
-                store.end_work(slot, id);
+                store.release_work(slot);
                 match result {
                     Ok(()) => store.write_behind(),
                     // The pass will find it so, too, and wait.
