@@ -539,10 +539,10 @@ async fn check(
 
 /// Left alone, a broker drains until there is room again, and then rests.
 fn settle(sim: &SimStorage, broker: &Broker) -> Result<(), Failure> {
-    sim.run_until(STEPS_MAX, || false);
-    for store in &broker.stores {
+    for _ in 0..3 {
         // Whatever waits for space tries again.
-        store.tick(Monotonic(0));
+        sim.run_until(STEPS_MAX, || false);
+        broker.stores.iter().for_each(|store| store.tick(Monotonic(0)));
     }
     let rests = sim.run_until(STEPS_MAX, || false) || !sim.step();
     let failed = broker.stores.iter().any(|s| s.failure().is_some());

@@ -186,7 +186,14 @@ impl Recovered {
             }
             None => place.position == 0,
         };
-        if !follows {
+        // What a journal of a start before the last one had after the entries known so far was drained
+        // and its file filled again, while the last start did not get to say so in a checkpoint of its
+        // own: then a remainder holds it, or `finish` finds it missing.
+        let after_remainder = place.segment == self.drained.segment
+            && place.position < self.drained.position + BLOCK as u64;
+        if !follows && after_remainder && place > known {
+            self.extents.clear();
+        } else if !follows {
             return Err(format!(
                 "an entry at position {} of segment {} (offset {}) does not follow the log, which \
                  ends at position {} of segment {}",
