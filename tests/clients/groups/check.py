@@ -26,6 +26,7 @@ STORE = ROOT / "target" / "clients"
 PYTHON = {"confluent-kafka": "2.12.1", "kafka-python": "2.2.15", "aiokafka": "0.12.0"}
 NODE = {"kafkajs": "2.2.4", "@platformatic/kafka": "1.35.0"}
 PARTITIONS = 4
+MORE_PARTITIONS = 6
 TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 
 
@@ -79,6 +80,17 @@ def node(script):
     return ["node", folder / script]
 
 
+def go():
+    folder = STORE / "go-member"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ["go.mod", "member.go"]:
+        shutil.copy(HERE / "go" / name, folder / name)
+    environment = {**os.environ, "GOFLAGS": "-mod=mod", "GOCACHE": str(folder / "cache")}
+    run("go", "mod", "tidy", cwd=folder, env=environment)
+    run("go", "build", "-o", "member", ".", cwd=folder, env=environment)
+    return [folder / "member"]
+
+
 def member_of(kind):
     """The command of a member, and its extra arguments."""
     assignor = "partition.assignment.strategy=org.apache.kafka.clients.consumer."
@@ -95,6 +107,8 @@ def member_of(kind):
         "aiokafka": lambda: (python("member_aiokafka.py"), []),
         "kafkajs": lambda: (node("member_kafkajs.js"), []),
         "platformatic": lambda: (node("member_platformatic.mjs"), []),
+        "franz-go": lambda: (go(), []),
+        "franz-go-eager": lambda: (go(), ["eager"]),
     }[kind]()
 
 
@@ -109,6 +123,8 @@ SUITES = [
     "aiokafka",
     "kafkajs",
     "platformatic",
+    "franz-go",
+    "franz-go-eager",
 ]
 
 
@@ -145,7 +161,18 @@ class Broker:
 
 
 def kcat(broker, *arguments, text=None):
-    return run("kcat", "-b", broker.address, *arguments, input=text)
+    program, environment = "kcat", dict(os.environ)
+    if not shutil.which(program):
+        program = STORE / "kcat/unpacked/usr/bin/kcat"
+        environment["LD_LIBRARY_PATH"] = str(STORE / "kcat/unpacked/usr/lib/x86_64-linux-gnu")
+        if not program.exists():
+            run(ROOT / "tests/tools/fetch-kcat.sh", STORE / "kcat")
+    return run(program, "-b", broker.address, *arguments, input=text, env=environment)
+
+
+def add_partitions(broker, topic):
+    binary = os.environ.get("MILLSTREAM", ROOT / "target/debug/millstream")
+    run(binary, "topic", "alter", topic, "--partitions", str(MORE_PARTITIONS), "-b", broker.address)
 
 
 # Members.
@@ -260,6 +287,10 @@ def members_suite(kind, broker):
         c = step("c joins", lambda: make("c"))
         members.append(c)
         eventually(f"{kind}: c reads", 60, lambda: c.reads())
+        step("partitions are added", lambda: add_partitions(broker, topic))
+        grown = lambda: any(p >= PARTITIONS for m in members for _, p, _ in m.reads())
+        eventually(f"{kind}: a new partition is read", 60, grown)
+        progress()
         step("b is killed", b.kill)
         progress()
         again = step("b is back", lambda: make("b"))
