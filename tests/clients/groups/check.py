@@ -27,6 +27,8 @@ PYTHON = {"confluent-kafka": "2.12.1", "kafka-python": "2.2.15", "aiokafka": "0.
 NODE = {"kafkajs": "2.2.4", "@platformatic/kafka": "1.35.0"}
 PARTITIONS = 4
 MORE_PARTITIONS = 6
+# They see a topic's new partitions only when their group rebalances for another reason.
+BLIND_TO_GROWTH = {"platformatic"}
 TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 
 
@@ -289,13 +291,15 @@ def members_suite(kind, broker):
         eventually(f"{kind}: c reads", 60, lambda: c.reads())
         step("partitions are added", lambda: add_partitions(broker, topic))
         grown = lambda: any(p >= PARTITIONS for m in members for _, p, _ in m.reads())
-        eventually(f"{kind}: a new partition is read", 60, grown)
+        if kind not in BLIND_TO_GROWTH:
+            eventually(f"{kind}: a new partition is read", 60, grown)
         progress()
         step("b is killed", b.kill)
         progress()
         again = step("b is back", lambda: make("b"))
         members.append(again)
         eventually(f"{kind}: b reads again", 60, lambda: again.reads())
+        eventually(f"{kind}: a new partition is read", 60, grown)
         step("a leaves", a.leave)
         progress()
     finally:
@@ -342,9 +346,13 @@ def check_reads(kind, members, expected, moments, static):
         changes += [at for at, _ in member.said("assigned") + member.said("revoked")]
         changes += [at for at, _ in member.said("lost")]
     for (partition, offset), reads in seen.items():
-        for (first, _), (second, _) in zip(sorted(reads), sorted(reads)[1:]):
+        for (first, one), (second, other) in zip(sorted(reads), sorted(reads)[1:]):
             explained = any(first - 1 <= at <= second + 1 for at in changes)
-            assert explained, f"{kind}: {partition}/{offset} read twice without a rebalance"
+            near = min(changes, key=lambda at: abs(at - first))
+            assert explained, (
+                f"{kind}: {partition}/{offset} read twice without a rebalance, by {one} and {second - first:.1f} s "
+                f"later by {other}; the nearest change is {near - first:+.1f} s from the first"
+            )
     if static:
         # The killed member came back within its session: the others were not disturbed by that.
         back = next(at for at, what in moments if what == "b is back")
