@@ -222,13 +222,15 @@ fn three_groups_rebalance_at_once() -> Result<()> {
                 members.push((group, member));
             }
             let whole = || -> Result<Option<()>> {
-                let mut owned: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
                 for (group, member) in &members {
                     if let Some(Err(error)) = member.poll(Duration::from_millis(10)) {
                         let code = error.rdkafka_error_code();
                         let unknown = code == Some(RDKafkaErrorCode::UnknownMemberId);
                         ensure(!unknown, || format!("group {group}: {error}"))?;
                     }
+                }
+                let mut owned: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+                for (group, member) in &members {
                     let assigned = member.assignment()?;
                     let mine =
                         assigned.elements().iter().map(|e| e.partition()).collect::<Vec<_>>();
