@@ -86,6 +86,7 @@ crash seeds="20000":
 deep:
     cargo build --release
     tests/clients/run
+    tests/clients/suites/run
 
 # Not built yet; each says so and fails.
 

@@ -329,7 +329,15 @@ fn usage(error: &clap::Error) -> ExitCode {
         ContextValue::Strings(words) => words.first().map(|word| format!("did you mean {word}?")),
         _ => None,
     });
-    eprintln!("{}; {}", cause.join(" "), remedy.as_deref().unwrap_or("see millstream --help"));
+    // Which broker, and how to print, is said behind the command.
+    let unexpected = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) => word.as_str(),
+        _ => "",
+    };
+    let behind = ["-b", "--bootstrap-server", "--json", "--timeout"].contains(&unexpected);
+    let elsewhere = "give it behind the command, as `millstream topic list -b HOST:PORT`";
+    let general = if behind { elsewhere } else { "see millstream --help" };
+    eprintln!("{}; {}", cause.join(" "), remedy.as_deref().unwrap_or(general));
     ExitCode::from(EXIT_USAGE)
 }
 
