@@ -209,7 +209,9 @@ class Member:
         """What it has read and committed; of one that was killed also what it was committing then."""
         split = [(at, line.split(" ")) for at, line in self.said("read")]
         if self.killed:
-            split += [(at, line.split(" ")) for at, line in self.said("takes")[-1:]]
+            known = {tuple(words[1:3]) for _, words in split}
+            last = [(at, line.split(" ")) for at, line in self.said("takes")[-1:]]
+            split += [(at, words) for at, words in last if tuple(words[1:3]) not in known]
         return [(at, int(words[1]), int(words[2])) for at, words in split]
 
     def kill(self):
