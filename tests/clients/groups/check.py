@@ -351,9 +351,15 @@ def check_reads(kind, members, expected, moments, static):
         for (first, one), (second, other) in zip(sorted(reads), sorted(reads)[1:]):
             explained = any(first - 1 <= at <= second + 1 for at in changes)
             near = min(changes, key=lambda at: abs(at - first))
+            said = [
+                f"{at - first:+.2f} {m.name}{' (killed)' if m.killed else ''}: {line}"
+                for m in members
+                for at, line in m.events
+                if re.match(rf"\w+ {partition} {offset}( |$)", line) or abs(at - first) < 5 and line.startswith(("assi", "rev"))
+            ]
             assert explained, (
                 f"{kind}: {partition}/{offset} read twice without a rebalance, by {one} and {second - first:.1f} s "
-                f"later by {other}; the nearest change is {near - first:+.1f} s from the first"
+                f"later by {other}; the nearest change is {near - first:+.1f} s from the first; they said {said}"
             )
     if static:
         # The killed member came back within its session: the others were not disturbed by that.
