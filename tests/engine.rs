@@ -72,7 +72,8 @@ fn batch(len: usize) -> Bytes {
 #[test]
 fn no_ack_waits_for_a_segment_flush() -> Result<()> {
     let sim = SimStorage::new(1);
-    let store = sim.block_on(STEPS_MAX, open(sim.clone(), RING)).ok_or("the store does not open")??;
+    let store =
+        sim.block_on(STEPS_MAX, open(sim.clone(), RING)).ok_or("the store does not open")??;
     for index in 0..4 {
         store.add(partition(index), "t", 64 << 20, None);
     }
@@ -130,7 +131,9 @@ fn flushes(seed: u64, partitions: i32) -> Result<u64> {
             for _ in 0..APPENDS {
                 let turn = next.replace(next.get() + 1);
                 let to = partition(turn % partitions);
-                let Ok(done) = store.append(to, batch(1_000), 1, Durability::Flushed) else { return };
+                let Ok(done) = store.append(to, batch(1_000), 1, Durability::Flushed) else {
+                    return;
+                };
                 if store.reach(done.sequence, Durability::Flushed).await.is_err() {
                     return;
                 }
@@ -155,6 +158,9 @@ fn journal_flushes_do_not_grow_with_partitions() -> Result<()> {
         thousand += flushes(seed, 1_000)?;
     }
     eprintln!("{one} flushes over one partition, {thousand} over 1,000");
-    assert!(one > 0 && thousand * 10 <= one * 11, "{one} flushes, {thousand} over 1,000 partitions");
+    assert!(
+        one > 0 && thousand * 10 <= one * 11,
+        "{one} flushes, {thousand} over 1,000 partitions"
+    );
     Ok(())
 }

@@ -14,7 +14,9 @@ pub mod metadata_log;
 mod read;
 pub mod recovery;
 mod retention;
+mod seal;
 mod time;
+pub mod verify;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -26,9 +28,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use slab::Slab;
 
+pub use self::drain::LEADER_EPOCHS;
 use self::files::OpenFiles;
 pub use self::read::{Outcome, ReadError, ReadRequest, Slice};
 pub use self::retention::{DeleteError, LogStartMove};
+pub use self::seal::Sealed;
 pub use self::time::{TimeQuery, TimedOffset};
 use crate::config::TopicConfigs;
 use crate::journal::files::FileNumber;
