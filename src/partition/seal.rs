@@ -50,6 +50,9 @@ impl Store {
             }
             unfinished = left;
         }
+        // Remainders of drains on the way are in the current file: nobody needs them any more.
+        self.journal.roll().await.map_err(fenced)?;
+        self.save_checkpoint().await?;
         sealed.bytes = self.counters().segment_write_bytes - before;
         Ok(sealed)
     }
