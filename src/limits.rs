@@ -43,8 +43,25 @@ pub const DRAIN_STEP_BYTES: u64 = 32 * 1024 * 1024;
 /// interval of 4 KiB, once for 256 KiB of log. A restart makes up to so many again by reading the log.
 pub const INDEX_WRITE_ENTRIES: usize = 64;
 
+/// Partitions of a pass that share the waits for their flushes; so many segments are open at most.
+pub const DRAIN_GROUP: usize = 64;
+
+/// Partitions that one pass spills at most.
+pub const SPILLS_PER_PASS: usize = 256;
+
+/// Partitions written ahead of a pass at once.
+pub const WRITES_BEHIND_AT_ONCE: usize = 2;
+
 /// Partitions drained at once.
 pub const DRAINS_AT_ONCE: usize = 4;
+
+/// Least memory of a compaction's map of keys, whatever `log.cleaner.dedupe.buffer.size` says: 43,690 keys.
+/// A pass must get somewhere.
+pub const COMPACTION_MAP_BYTES_MIN: usize = 1024 * 1024;
+
+/// Read at once by a compaction, which lets the shard do other work after each such chunk. A larger batch is
+/// read whole.
+pub const COMPACTION_READ_BYTES: usize = 256 * 1024;
 
 /// Largest step in which a segment's space is reserved ahead of its drains; the first is
 /// [`RESERVE_STEP_MIN`], and each step doubles.

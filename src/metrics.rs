@@ -53,6 +53,9 @@ metrics! {
     SegmentFlushes Counter "millstream_segment_flushes_total" "Flushes of segment files.";
     SegmentWriteBytes Counter "millstream_segment_write_bytes_total" "Bytes written to segment files.";
     DrainPasses Counter "millstream_drain_passes_total" "Drain passes ended.";
+    Compactions Counter "millstream_compactions_total" "Compactions of a partition ended.";
+    CompactionReadBytes Counter "millstream_compaction_read_bytes_total" "Log bytes that compactions read; what is new they read twice.";
+    CompactionWriteBytes Counter "millstream_compaction_write_bytes_total" "Log bytes that compactions wrote.";
     ColdReads Counter "millstream_cold_reads_total" "Reads of segment or old journal files.";
     ColdReadBytes Counter "millstream_cold_read_bytes_total" "Bytes of those reads.";
     Partitions Gauge "millstream_partitions" "Partitions that the shard owns.";

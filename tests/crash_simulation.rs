@@ -11,6 +11,8 @@
     reason = "the metadata log has one writer at a time; others look with try_borrow"
 )]
 
+#[path = "crash_simulation/compaction.rs"]
+mod compaction;
 #[path = "crash_simulation/files.rs"]
 mod files;
 #[path = "crash_simulation/idempotent.rs"]
@@ -34,7 +36,7 @@ use millstream::journal::{Journal, JournalSettings};
 use millstream::metadata::MetadataRecord;
 use millstream::partition::recovery::{self, Directories, Recovery};
 use millstream::partition::{ReadError, ReadRequest, Store, StoreSettings};
-use millstream::record::{BatchBuilder, Producer, batches};
+use millstream::record::{BatchBuilder, Codec, Producer, batches};
 use millstream::storage::Storage;
 use millstream::storage::sim::{Crash, Faults, SimStorage};
 use millstream::time::{Monotonic, Timestamp};
@@ -72,6 +74,9 @@ struct Model {
     topics_made: u128,
     log_starts: BTreeMap<TopicPartition, LogStart>,
     log_starts_moved: u64,
+    /// The records of compacted partitions that were served.
+    served_records: compaction::ServedRecords,
+    compactions: u64,
 }
 
 struct Broker {
@@ -101,7 +106,8 @@ async fn make_topic(recovery: &mut Recovery, model: &RefCell<Model>) -> Result<T
 }
 
 fn segment_bytes(index: u64) -> u64 {
-    10_000 + index * 7_000
+    // Those that are compacted roll often.
+    if compaction::is_compacted(index) { 4_000 + index * 2_000 } else { 10_000 + index * 7_000 }
 }
 
 fn directories() -> Directories {
@@ -178,6 +184,7 @@ async fn boot(
         let id = partition(topic, index);
         let owner = (index % u64::from(cores)) as usize;
         stores[owner].add(id, "t", segment_bytes(index), logs.remove(&id));
+        compaction::configure(&stores[owner], id, index);
     }
     Ok(Broker { stores, recovery: Rc::new(RefCell::new(recovery)) })
 }
@@ -210,6 +217,7 @@ impl Broker {
             for index in 0..PARTITIONS {
                 let id = partition(topic, index);
                 broker.owner(index).add(id, "t", segment_bytes(index), None);
+                compaction::configure(broker.owner(index), id, index);
             }
             model.borrow_mut().topic = Some(topic);
         }));
@@ -240,13 +248,16 @@ impl Broker {
     }
 }
 
-fn batch(sim: &SimStorage, id: u64, producer: Option<Producer>) -> (Vec<u8>, i64) {
+fn batch(sim: &SimStorage, id: u64, producer: Option<Producer>, keyed: bool) -> (Vec<u8>, i64) {
     // Rarely larger than a journal file, or than the whole small ring.
     let huge = if sim.choose(100) == 0 { sim.choose(110_000) } else { 0 } as usize;
     let records = 1 + sim.choose(4);
     let mut builder = BatchBuilder::new();
     if let Some(producer) = producer {
         builder = builder.producer(producer);
+    }
+    if keyed && sim.choose(4) == 0 {
+        builder = builder.codec(Codec::Lz4);
     }
     for record in 0..records {
         let len = match sim.choose(10) {
@@ -262,7 +273,13 @@ fn batch(sim: &SimStorage, id: u64, producer: Option<Producer>) -> (Vec<u8>, i64
         }
         // Rising on the whole, not from record to record.
         let timestamp = Timestamp((id * 10 + sim.choose(40)) as i64);
-        builder.record(timestamp, None, Some(&value));
+        if !keyed {
+            builder.record(timestamp, None, Some(&value));
+            continue;
+        }
+        let key = format!("k{}", sim.choose(compaction::KEYS));
+        let value = if sim.choose(8) == 0 { None } else { Some(&value[..]) };
+        builder.record(timestamp, Some(key.as_bytes()), value);
     }
     (builder.build().unwrap_or_default(), records as i64)
 }
@@ -282,7 +299,8 @@ impl Run {
         if !store.journal().has_room() {
             return;
         }
-        let (bytes, records) = batch(&self.sim, self.next_id, None);
+        let (bytes, records) =
+            batch(&self.sim, self.next_id, None, compaction::is_compacted(index));
         self.next_id += 1;
         let class = match self.sim.choose(4) {
             0 | 1 => Durability::Written,
@@ -334,7 +352,8 @@ impl Run {
         let id = partition(topic, index);
         let (sim, number) = (self.sim.clone(), self.next_id);
         self.next_id += 1;
-        let make = |producer| batch(&sim, number, Some(producer));
+        let keyed = compaction::is_compacted(index);
+        let make = |producer| batch(&sim, number, Some(producer), keyed);
         for placed in self.clients.send(&self.sim, &store, id, make) {
             let Placed { base, records, bytes, round, acked, duplicate } = placed;
             if duplicate {
@@ -402,6 +421,11 @@ fn take_served(
                 None => header.base_offset() <= offset && offset < header.next_offset(),
                 Some(expected) => header.base_offset() == expected,
             };
+            // Where compaction was, batches may be missing.
+            let compacted = compaction::is_compacted_id(id);
+            let from = expected.unwrap_or(offset);
+            let starts = starts
+                || (compacted && header.base_offset() >= from && header.next_offset() > from);
             if !starts || header.next_offset() > outcome.high_watermark {
                 return Err(format!(
                     "{id}: batch {}..{} after {expected:?}, asked for {offset}, watermark {}",
@@ -411,6 +435,11 @@ fn take_served(
                 ));
             }
             expected = Some(header.next_offset());
+            model.served_batches += 1;
+            if compacted {
+                compaction::check_batch(model, id, &batch)?;
+                continue;
+            }
             let content = Bytes::copy_from_slice(&batch.bytes()[16..]);
             let sent = model.sent.get(&id).and_then(|log| {
                 log.iter().find(|s| s.base == header.base_offset() && s.content == content)
@@ -423,7 +452,6 @@ fn take_served(
             if before.is_some_and(|before| before != content) {
                 return Err(format!("{id}: two contents at {key:?}"));
             }
-            model.served_batches += 1;
         }
     }
     if expected.is_none() && offset < outcome.high_watermark {
@@ -478,6 +506,8 @@ async fn check(
         }
         let mut once = BTreeSet::new();
         let mut times = Times::default();
+        let compacted = compaction::is_compacted(index);
+        let mut found = compaction::Found::default();
         let mut offset = position.log_start;
         while offset < position.end {
             let request = ReadRequest { partition: id, offset, max_bytes: 30_000 };
@@ -485,7 +515,11 @@ async fn check(
             let contents: Vec<&[u8]> =
                 read.iter().flat_map(|r| &r.slices).map(|slice| slice.bytes()).collect();
             contents.iter().for_each(|bytes| times.note(bytes, position.log_start));
+            contents.iter().for_each(|bytes| found.note(bytes, position.log_start));
             for batch in contents.iter().flat_map(|bytes| batches(bytes)).flatten() {
+                if compacted {
+                    continue;
+                }
                 // Every batch sent has bytes of its own.
                 let new = once.insert(Bytes::copy_from_slice(&batch.bytes()[16..]));
                 assert!(new, "{id}: stored twice, again at {}", batch.header().base_offset());
@@ -496,7 +530,10 @@ async fn check(
             }
         }
         times.check(&sim, store, id).await;
-        files::check_sealed(&sim, store, id, INDEX_INTERVAL).await;
+        files::check_sealed(&sim, store, id, INDEX_INTERVAL, !compacted).await;
+        if compacted {
+            found.check(&model.borrow(), store, id);
+        }
     }
 }
 
@@ -537,6 +574,8 @@ struct Seen {
     resent: u64,
     /// Acknowledged DeleteRecords.
     log_starts_moved: u64,
+    /// Compactions that ended.
+    compactions: u64,
 }
 
 /// Runs one seed and returns its trace and what it did.
@@ -602,7 +641,8 @@ fn run(seed: u64) -> Result<(u32, Seen), Failure> {
                 _ => match sim.choose(12) {
                     0 => Broker::replace_topic(&broker, &sim, &model),
                     1..=3 => run.delete_records(&broker),
-                    4 | 5 => run.retain(&broker),
+                    4 => run.retain(&broker),
+                    5..=8 => run.compact(&broker),
                     _ => {}
                 },
             }
@@ -625,6 +665,7 @@ fn run(seed: u64) -> Result<(u32, Seen), Failure> {
         sim.set_faults(Faults::default());
         if !fenced && sim.choose(3) == 0 {
             settle(&sim, &broker)?;
+            compaction::settle(&sim, &broker, &model)?;
         }
         for why in broker.stores.iter().filter_map(|s| s.failure()) {
             assert!(why.contains("injected"), "fenced by itself: {why}");
@@ -679,6 +720,7 @@ fn run(seed: u64) -> Result<(u32, Seen), Failure> {
         duplicates: run.clients.duplicates,
         resent: run.clients.resent,
         log_starts_moved: model.log_starts_moved,
+        compactions: model.compactions,
     };
     Ok((sim.trace(), seen))
 }
@@ -706,6 +748,7 @@ fn run_half(half: u64) -> Result<(), Failure> {
                 seen.duplicates += one.duplicates;
                 seen.resent += one.resent;
                 seen.log_starts_moved += one.log_starts_moved;
+                seen.compactions += one.compactions;
             }
             Ok(Err(error)) => return Err(format!("seed {seed}: {error}").into()),
             Err(_) => return Err(format!("seed {seed}: see the panic above").into()),
@@ -717,6 +760,7 @@ fn run_half(half: u64) -> Result<(), Failure> {
         assert!(seen.served > count * 20, "the seeds hardly read: {seen:?}");
         assert!(seen.duplicates > count, "hardly anything is sent again: {seen:?}");
         assert!(seen.log_starts_moved > count, "log starts hardly move: {seen:?}");
+        assert!(seen.compactions > count / 4, "hardly anything is compacted: {seen:?}");
         assert!(seen.resent > count / 4, "hardly anything in doubt is lost: {seen:?}");
     }
     Ok(())

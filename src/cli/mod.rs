@@ -6,6 +6,8 @@
 mod cluster;
 mod configs;
 mod doctor;
+mod group;
+mod group_reset;
 mod log;
 mod logging;
 mod records;
@@ -43,6 +45,7 @@ Examples:
   millstream config print                        effective settings and where each was set
   millstream topic create visits --partitions 6
   millstream topic consume visits --follow
+  millstream group describe readers
   millstream cluster info
   millstream log verify --data-dir /var/lib/millstream
 
@@ -70,6 +73,8 @@ enum Command {
     /// Check this broker's settings, or change configs of a cluster
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Work with consumer groups and their offsets, of this or any Kafka cluster
+    Group(group::GroupArgs),
     /// Look at a cluster
     Cluster(cluster::ClusterArgs),
     /// Work on segment files and data directories without a broker
@@ -274,6 +279,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             }
         }
         Command::Topic(args) => topic::run(args),
+        Command::Group(args) => group::run(args),
         Command::Cluster(args) => cluster::run(&args),
         Command::Log(args) => log::run(args),
         Command::Config(ConfigCommand::Describe(args)) => configs::describe(&args),

@@ -156,6 +156,11 @@ impl Session {
         }
     }
 
+    /// How long to wait for an answer.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The broker that was asked first.
     pub(super) fn any(&mut self) -> &mut Connection {
         &mut self.bootstrap

@@ -93,6 +93,12 @@ pub const KEYS: &[Key] = &[
     key("log.index.interval.bytes", Bytes(0, I32), "4096", "Log bytes per entry of the offset index"),
     key("log.index.size.max.bytes", Bytes(4, I32), "10485760", "Greatest size of an index file"),
 
+    key("log.cleaner.enable", Boolean, "true", "Compact topics whose cleanup.policy says so"),
+    key("log.cleaner.backoff.ms", Number(0, I64), "15000", "Time between looks for something to compact when there was nothing"),
+    key("log.cleaner.dedupe.buffer.size", Bytes(1 << 20, I64), "134217728", "Memory for the keys of what is compacted, over all cores; each has at least 1 MiB. What does not fit is left to the next pass"),
+    key("log.cleaner.io.buffer.load.factor", Text, "0.9", "How full that memory may get"),
+    key("log.cleaner.io.max.bytes.per.second", Text, "1.7976931348623157E308", "Bytes that compaction reads and writes in a second, over all cores"),
+
     key("producer.id.expiration.ms", Number(1, I32), "86400000", "How long an idempotent producer that does not write is remembered"),
     key("producer.id.expiration.check.interval.ms", Number(1, I32), "600000", "How often idempotent producers are looked through for expired ones"),
 

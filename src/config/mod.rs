@@ -7,6 +7,7 @@
 //! Read once at the start, on the main thread. It knows neither shards nor topics: what topics
 //! override is for `metadata`.
 
+mod cleaner;
 pub mod effect;
 mod groups;
 pub mod kafka;
@@ -23,6 +24,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use cleaner::CleanerSettings;
 pub use groups::GroupSettings;
 use keys::Value;
 pub use keys::{KEYS, Key, Kind};
@@ -113,6 +115,8 @@ pub struct Config {
     pub max_connections_per_ip: usize,
     /// `connections.max.idle.ms`.
     pub connections_max_idle_ms: u64,
+    /// The keys of compaction: `log.cleaner.*`.
+    pub cleaner: CleanerSettings,
     /// The keys of groups: `group.*`, `offset.*` and `offsets.*`.
     pub groups: GroupSettings,
     /// `http.listen`: nothing by default.
@@ -253,6 +257,7 @@ impl Config {
             max_connections: checked.number("max.connections")?,
             max_connections_per_ip: checked.number("max.connections.per.ip")?,
             connections_max_idle_ms: checked.number("connections.max.idle.ms")?,
+            cleaner: CleanerSettings::new(&checked)?,
             groups: GroupSettings::new(&checked)?,
             http_listen: checked.parsed("http.listen", parse_http_listen)?,
             log_format: match checked.text("log.format")?.as_str() {

@@ -16,6 +16,10 @@ use crate::shard::Shard;
 use crate::shard::control::refusal;
 use crate::shard::message::{ControlOutcome, ControlRequest, NewTopic};
 
+/// The topic that Kafka keeps its metadata in. No client may have one of this name, as in Kafka
+/// (`ControllerApis.createTopics`); the other internal topics may be created and deleted by clients.
+pub(super) const CLUSTER_METADATA: &str = "__cluster_metadata";
+
 pub(super) fn handle(
     shard: &Rc<Shard>,
     reply: ReplyHeader,
@@ -78,6 +82,10 @@ fn check(shard: &Shard, topic: &CreatableTopic) -> Result<NewTopic, (ErrorCode, 
     let config = &shard.broker().config;
     let image = shard.image();
     let name = topic.name.to_string();
+    if name == CLUSTER_METADATA {
+        let why = format!("Creation of internal topic {CLUSTER_METADATA} is prohibited.");
+        return Err((ErrorCode::InvalidRequest, why));
+    }
     if check_topic_name(&name).is_err()
         || image.by_name(&name).is_some()
         || image.colliding(&name).is_some()

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::{Dispatch, ReplyHeader};
-use crate::coordinator;
 use crate::partition::DeleteError;
 use crate::protocol::ErrorCode;
 use crate::protocol::messages::delete_records::{
@@ -52,8 +51,8 @@ fn check(
 ) -> Result<(TopicPartition, Option<Offset>), ErrorCode> {
     let image = shard.image();
     let topic = image.by_name(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    if topic.name == coordinator::TOPIC {
-        // Its records are the state of groups, not a stream.
+    if topic.is_internal() {
+        // Its records are the state of coordinators, not a stream.
         return Err(ErrorCode::InvalidTopicException);
     }
     if !(0..topic.partitions).contains(&asked.partition_index) {

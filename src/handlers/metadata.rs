@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::create_topics::CLUSTER_METADATA;
 use super::{
     CLUSTER_OPERATIONS, ClientContext, Dispatch, ReplyHeader, TOPIC_OPERATIONS, text,
     topic_error_code,
@@ -68,6 +69,7 @@ fn missing_names(shard: &Shard, image: &Image, asked: &[MetadataRequestTopic]) -
         .filter(|topic| topic.topic_id == Uuid::nil())
         .filter_map(|topic| topic.name.as_ref())
         .filter(|name| image.by_name(name).is_none() && check_topic_name(name).is_ok())
+        .filter(|name| name.as_str() != CLUSTER_METADATA)
         .map(|name| name.to_string())
         .collect();
     names.sort();

@@ -8,7 +8,6 @@ use bytes::Bytes;
 
 use super::{Answer, Dispatch, ReplyHeader, find_topic, text};
 use crate::config::topic::Compression;
-use crate::coordinator;
 use crate::log::producers::ProducerError;
 use crate::metadata::Topic;
 use crate::protocol::ErrorCode;
@@ -96,19 +95,18 @@ fn check_topic(
     by_owner: &mut BTreeMap<ShardId, Vec<PartitionAppend>>,
 ) -> TopicPart {
     let image = shard.image();
-    let topic = find_topic(&image, &data.name, data.topic_id).and_then(|topic| {
-        // What is in it comes from the group coordinators alone.
-        if topic.name == coordinator::TOPIC {
-            return Err(ErrorCode::InvalidTopicException);
-        }
-        Ok(topic)
-    });
+    let topic = find_topic(&image, &data.name, data.topic_id);
+    // What is in them comes from the coordinators alone.
+    let internal = topic.ok().filter(|topic| topic.is_internal());
+    let why = internal.map(|topic| format!("Cannot append to internal topic {}", topic.name));
+    let topic = if why.is_some() { Err(ErrorCode::InvalidTopicException) } else { topic };
     let parts = data
         .partition_data
         .iter()
         .map(|partition| {
             let checked = match (refused, topic) {
-                (Some(code), _) | (None, Err(code)) => Err(refusal(partition.index, code, None)),
+                (Some(code), _) => Err(refusal(partition.index, code, None)),
+                (None, Err(code)) => Err(refusal(partition.index, code, why.as_deref())),
                 // There is one replica.
                 (None, Ok(topic)) if acks == -1 && topic.effective.min_insync_replicas > 1 => {
                     Err(refusal(partition.index, ErrorCode::NotEnoughReplicas, None))

@@ -14,7 +14,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::format::Chain;
 use crate::storage::{Storage, read_file, replace_file};
 
-const MAGIC: [u8; 8] = *b"MSCHKPT1";
+const MAGIC: [u8; 8] = *b"MSCHKPT2";
+const MAGIC_FAMILY: &[u8] = b"MSCHKPT";
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -93,6 +94,16 @@ pub async fn load<T: DeserializeOwned>(
     let Some(body) = rest.get(..header.length.get() as usize) else {
         return Ok(None);
     };
+    if header.magic.starts_with(MAGIC_FAMILY) && header.magic != MAGIC {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!(
+                "{} was written by a version of millstream with another checkpoint format: start that \
+                 version, or choose another directory with --data-dir",
+                path.display()
+            ),
+        ));
+    }
     if header.magic != MAGIC || checksum(header, body) != header.checksum.get() {
         return Ok(None);
     }

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::check::SegmentCheck;
+use super::compaction::CompactionCheckpoint;
 use super::epochs::checkpoint_text;
 use super::index::{Greatest, IndexedBatch, SegmentIndex, relative};
 use super::producers::Producers;
@@ -102,7 +103,7 @@ impl Adoption {
         {
             return Err(format!(
                 "it begins where offset {} follows: a segment is missing, or the log was compacted, \
-                 which this version does not serve; leave the partition out",
+                 which cannot be taken in yet; leave the partition out",
                 before.next_offset
             ));
         }
@@ -196,6 +197,7 @@ impl Adoption {
             producers: seen.producers.checkpoint(),
             producers_to: end,
             greatest: (-1, Offset(-1)),
+            compaction: CompactionCheckpoint::default(),
         };
         Ok(Adopted { checkpoint, epochs, greatest_producer_id: seen.greatest_producer_id })
     }

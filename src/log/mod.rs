@@ -16,6 +16,7 @@
 
 pub mod adopt;
 pub mod check;
+pub mod compaction;
 pub mod epochs;
 pub mod index;
 pub mod producers;
@@ -30,6 +31,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use self::compaction::{CompactionCheckpoint, CompactionState};
 use self::index::{Greatest, relative};
 use self::producers::{ProducerCheckpoint, ProducerError, Producers, Verdict};
 pub use self::replay::{Recovered, RecoveredExtent, RecoveredHead};
@@ -200,6 +202,8 @@ pub struct LogCheckpoint {
     /// The greatest timestamp below `producers_to` in the segment that is being drained, as in
     /// [`SealedSegment`].
     pub greatest: (i64, Offset),
+    /// How far it is compacted.
+    pub compaction: CompactionCheckpoint,
 }
 
 /// A partition's log.
@@ -227,6 +231,7 @@ pub struct Log {
     drained_producers_to: Offset,
     /// The same for the greatest timestamp of the segment that is being drained.
     drained_greatest: Greatest,
+    compaction: CompactionState,
 }
 
 /// What the next drain of a log takes.
@@ -244,6 +249,19 @@ pub struct DrainPlan {
     pub head: Head,
     /// The extents that hold the rest.
     pub extents: Vec<Extent>,
+}
+
+/// What can be written ahead of the next drain.
+#[derive(Debug)]
+pub struct AheadPlan {
+    /// Where the head is.
+    pub head_at: u64,
+    /// The partial block before the extents of the drain.
+    pub head: Bytes,
+    /// The extents that hold the bytes.
+    pub extents: Vec<Extent>,
+    /// Where they end.
+    pub to: u64,
 }
 
 impl Log {
@@ -266,6 +284,7 @@ impl Log {
             drained_producers: Producers::default(),
             drained_producers_to: Offset::ZERO,
             drained_greatest: Greatest::default(),
+            compaction: CompactionState::default(),
         }
     }
 
@@ -569,6 +588,35 @@ impl Log {
         })
     }
 
+    /// What can be written of the segment that is being drained, from `position` on, before the drain:
+    /// bytes of written rounds that are in the ring. `None` if not all of them from there on are.
+    #[must_use]
+    pub fn plan_ahead(&self, written: u64, position: u64) -> Option<AheadPlan> {
+        let segment = self.drained.segment;
+        let head = match &self.head {
+            Head::None => Bytes::new(),
+            Head::Memory(bytes) => bytes.clone(),
+            // The segment's last block is the only copy, or these bytes have to be read first.
+            Head::Journal { .. } | Head::Disk(_) => return None,
+        };
+        let first = self.extents.partition_point(|e| (e.segment, e.end()) <= (segment, position));
+        let (mut to, mut extents) = (position, Vec::new());
+        let mut follows = position.max(self.drained.position + head.len() as u64);
+        for extent in self.extents.range(first..) {
+            match extent.source {
+                Source::Ring { sequence, .. }
+                    if extent.segment == segment
+                        && extent.position <= follows
+                        && sequence <= written => {}
+                _ => break,
+            }
+            to = extent.end();
+            follows = to;
+            extents.push(extent.clone());
+        }
+        Some(AheadPlan { head_at: self.drained.position, head, extents, to })
+    }
+
     /// Notes that everything below `place` is in flushed segment files, and where the bytes after it are.
     ///
     /// `next_offset` is the offset after the head.
@@ -612,18 +660,19 @@ impl Log {
             Head::Disk(len) => Some((u32::try_from(len).unwrap_or(0), self.head_next)),
             Head::Memory(_) | Head::Journal { .. } => None,
         };
+        let sealed = self.segments.iter().filter(|s| s.sealed);
+        let mut sealed: Vec<SealedSegment> = sealed
+            .map(|s| SealedSegment {
+                base: s.base,
+                len: s.len,
+                next_offset: s.next_offset,
+                greatest: (s.greatest.timestamp.0, s.greatest.offset),
+            })
+            .collect();
+        let compaction = self.compaction.checkpoint(&mut sealed);
         LogCheckpoint {
-            sealed: self
-                .segments
-                .iter()
-                .filter(|s| s.sealed)
-                .map(|s| SealedSegment {
-                    base: s.base,
-                    len: s.len,
-                    next_offset: s.next_offset,
-                    greatest: (s.greatest.timestamp.0, s.greatest.offset),
-                })
-                .collect(),
+            sealed,
+            compaction,
             drained: self.drained,
             tail,
             log_start: self.log_start,

@@ -156,7 +156,9 @@ impl ProducerState {
         self.batches().last()
     }
 
-    fn last_offset(&self) -> Offset {
+    /// Offset of its last record; -1 if no batch is known.
+    #[must_use]
+    pub fn last_offset(&self) -> Offset {
         self.last().map_or(Offset(-1), |batch| batch.last_offset)
     }
 

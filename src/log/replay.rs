@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use std::collections::VecDeque;
 
+use super::compaction::{CompactionCheckpoint, CompactionState};
 use super::index::{Greatest, SegmentIndex};
 use super::producers::Producers;
 use super::segment::Segment;
@@ -62,6 +63,7 @@ pub struct Recovered {
     producers_to: Offset,
     /// Of the segment that is being drained, below `producers_to`.
     greatest: Greatest,
+    compaction: CompactionCheckpoint,
 }
 
 /// What holds the bytes from `drained` to the first extent.
@@ -91,6 +93,7 @@ impl Recovered {
             drained_producers: Producers::default(),
             producers_to: Offset::ZERO,
             greatest: Greatest::default(),
+            compaction: CompactionCheckpoint::default(),
         }
     }
 
@@ -111,7 +114,14 @@ impl Recovered {
             drained_producers: Producers::from_checkpoint(&checkpoint.producers),
             producers_to: checkpoint.producers_to,
             greatest: greatest(checkpoint.greatest),
+            compaction: checkpoint.compaction,
         }
+    }
+
+    /// What the checkpoint says of the log's compaction.
+    #[must_use]
+    pub fn compaction(&self) -> &CompactionCheckpoint {
+        &self.compaction
     }
 
     /// Replays one entry of a journal of start `generation`, whose bytes, `payload`, are at
@@ -362,6 +372,7 @@ impl Recovered {
             drained_producers: self.drained_producers,
             drained_producers_to: self.producers_to,
             drained_greatest: self.greatest,
+            compaction: CompactionState::recovered(&self.compaction),
         };
         log.advance_log_start(self.log_start.min(end));
         log

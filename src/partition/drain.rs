@@ -4,23 +4,31 @@
 //! writes its whole blocks to its segment and flushes them, puts the last partial block into the
 //! journal once more (rule 13), then writes a checkpoint; only then are older journal files free
 //! (rule 12). A partition that had nothing new for a whole cycle is spilled instead: its partial block
-//! goes to the segment padded with zeros.
+//! goes to the segment padded with zeros. The partitions of a group share the wait for their partial
+//! blocks, so ten thousand small ones cost dozens of journal flushes and not ten thousand.
+//!
+//! A partition that takes much is written ahead of the pass (`write_behind.rs`), which then has only to
+//! flush.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::Bytes;
+use futures_lite::StreamExt;
 use futures_lite::future::zip;
+use futures_util::stream::FuturesUnordered;
 
-use super::{CoreCheckpoint, PartitionCheckpoint, Store};
+use super::{CoreCheckpoint, Partition, PartitionCheckpoint, Store};
 use crate::journal::checkpoint;
 use crate::journal::files::FileNumber;
 use crate::journal::format::EntryKind;
-use crate::journal::{Append, Fenced, Slot};
-use crate::limits::{BLOCK, DRAINS_AT_ONCE, RESERVE_STEP_MAX, RESERVE_STEP_MIN};
+use crate::journal::{Append, Fenced, Reach, Slot};
+use crate::limits::{
+    BLOCK, DRAIN_GROUP, DRAINS_AT_ONCE, RESERVE_STEP_MAX, RESERVE_STEP_MIN, SPILLS_PER_PASS,
+};
 use crate::log::epochs::checkpoint_text;
 use crate::log::segment::path as segment_path;
 use crate::log::{DrainPlan, Head, Place, Source};
@@ -43,6 +51,15 @@ enum PieceBytes {
 }
 
 impl Piece {
+    /// Bytes from `start` of a buffer on.
+    pub(super) fn shared(range: Range<u64>, buffer: &Buffer, start: usize) -> Piece {
+        Piece { range, buffer: PieceBytes::Shared(buffer.clone()), start }
+    }
+
+    pub(super) fn owned(range: Range<u64>, bytes: Bytes) -> Piece {
+        Piece { range, buffer: PieceBytes::Owned(bytes), start: 0 }
+    }
+
     fn bytes(&self) -> &[u8] {
         match &self.buffer {
             PieceBytes::Shared(buffer) => buffer.bytes(),
@@ -57,7 +74,36 @@ impl Piece {
     }
 }
 
-fn fenced(_: Fenced) -> io::Error {
+/// A partition that a pass has drained, with the round of its partial block.
+struct Drained {
+    slot: Slot,
+    id: TopicPartition,
+    remainder: Option<u64>,
+    /// The segment it wrote to last.
+    open: Option<OpenSegment>,
+}
+
+/// A segment that a drain writes to.
+struct OpenSegment {
+    base: Offset,
+    directory: PathBuf,
+    file: Rc<dyn File>,
+    /// Whether its name is not known to be durable.
+    new: bool,
+    /// Whether something was written since its last flush.
+    unflushed: bool,
+}
+
+/// What came of taking a partition for work.
+pub(super) enum Begun {
+    Yes(TopicPartition),
+    /// There is none in this slot any more.
+    Gone,
+    /// Other work is under way; wait for the end of some.
+    Busy(Reach),
+}
+
+pub(super) fn fenced(_: Fenced) -> io::Error {
     io::Error::other("the core is fenced")
 }
 
@@ -107,23 +153,57 @@ impl Store {
             work.extend(state.dirty.range(..current).flat_map(|(_, slots)| slots.iter().copied()));
             work.into_iter().collect()
         };
-        let work = Rc::new(RefCell::new(work.into_iter()));
-        let worker = || {
-            let (store, work) = (Rc::clone(self), Rc::clone(&work));
-            async move {
-                loop {
-                    let next = work.borrow_mut().next();
-                    match next {
-                        Some(slot) => store.drain(slot).await?,
-                        None => return io::Result::Ok(()),
-                    }
+        let spills = Cell::new(SPILLS_PER_PASS);
+        for group in work.chunks(DRAIN_GROUP) {
+            self.drain_group(group, &spills).await?;
+        }
+        self.save_checkpoint().await
+    }
+
+    /// Drains some partitions, and waits once for the partial blocks that all of them put into the journal.
+    async fn drain_group(&self, slots: &[Slot], spills: &Cell<usize>) -> io::Result<()> {
+        let work = RefCell::new(slots.iter().copied());
+        let drained = RefCell::new(Vec::new());
+        let worker = || async {
+            loop {
+                let next = work.borrow_mut().next();
+                let Some(slot) = next else { return io::Result::Ok(()) };
+                if let Some(done) = self.drain(slot, spills).await? {
+                    drained.borrow_mut().push(done);
                 }
             }
         };
         const _: () = assert!(DRAINS_AT_ONCE == 4);
         let ((a, b), (c, d)) = zip(zip(worker(), worker()), zip(worker(), worker())).await;
         a.and(b).and(c).and(d)?;
-        self.save_checkpoint().await
+        let drained = drained.into_inner();
+        // All at once, so that the disk flushes once for many files.
+        let mut segments: FuturesUnordered<_> = drained
+            .iter()
+            .filter_map(|d| d.open.as_ref())
+            .map(|o| self.finish_segment(o))
+            .collect();
+        let remainders = async {
+            match drained.iter().filter_map(|d| d.remainder).max() {
+                Some(last) => self.journal.reach(last, Durability::Flushed).await.map_err(fenced),
+                None => Ok(()),
+            }
+        };
+        let flushed = async {
+            // Also after an error: an operation under way must not be dropped.
+            let mut all = Ok(());
+            while let Some(result) = segments.next().await {
+                all = all.and(result);
+            }
+            all
+        };
+        let (segments, remainders) = zip(flushed, remainders).await;
+        segments.and(remainders)?;
+        // Until here no journal file was let go, whatever the logs already count as drained.
+        for done in &drained {
+            self.end_work(done.slot, done.id);
+        }
+        Ok(())
     }
 
     /// Writes the checkpoint and lets go of the journal files that it makes unnecessary.
@@ -161,6 +241,7 @@ impl Store {
             let Some(sealed_to) = saved.log.sealed.last().map(|s| s.next_offset) else { continue };
             let removable = self.with(saved.id, |p| {
                 p.log.sealed_saved(sealed_to);
+                p.log.swap_saved(saved.log.compaction.number);
                 p.log.first_removable().is_some()
             });
             if removable == Some(true) {
@@ -176,33 +257,71 @@ impl Store {
         Ok(())
     }
 
-    async fn drain(&self, slot: Slot) -> io::Result<()> {
-        let Some(id) = self.begin_drain(slot) else { return Ok(()) };
+    /// Drains a partition as far as its log goes now; `None` if it is gone.
+    async fn drain(&self, slot: Slot, spills: &Cell<usize>) -> io::Result<Option<Drained>> {
+        let id = loop {
+            match self.begin_work(slot) {
+                Begun::Yes(id) => break id,
+                Begun::Gone => return Ok(None),
+                // It is being written ahead.
+                Begun::Busy(ended) => ended.await.map_err(fenced)?,
+            }
+        };
         // Not further than the log's end as of now, or a fast producer would keep the pass from ending.
         let goal = self.with(id, |p| p.log.end_place());
-        let mut result = self.drain_step(id, slot, true).await;
+        let mut open = None;
+        let mut result = self.drain_step(id, slot, &mut open, Some(spills)).await;
         while let Ok(true) = result {
             let drained = self.with(id, |p| p.log.drained());
             if drained >= goal {
                 break;
             }
-            result = self.drain_step(id, slot, false).await;
+            result = self.drain_step(id, slot, &mut open, None).await;
         }
-        self.end_drain(slot, id);
-        result.map(|_| ())
+        if let Err(error) = result {
+            self.end_work(slot, id);
+            return Err(error);
+        }
+        // A partial block that is spilled, or in the journal of an earlier start, stays where it is.
+        let rest = self
+            .with(id, |p| match p.log.head() {
+                Head::Memory(bytes) => {
+                    Some((p.log.drained(), bytes.clone(), p.log.head_next_offset()))
+                }
+                _ => None,
+            })
+            .flatten();
+        let remainder = rest
+            .and_then(|(place, bytes, next)| self.append_remainder(id, slot, place, bytes, next));
+        Ok(Some(Drained { slot, id, remainder, open }))
     }
 
-    fn begin_drain(&self, slot: Slot) -> Option<TopicPartition> {
+    /// Has what a drain wrote last, and the names of new files, flushed.
+    async fn finish_segment(&self, open: &OpenSegment) -> io::Result<()> {
+        if open.unflushed {
+            open.file.flush().await?;
+            self.count(|c| c.segment_flushes += 1);
+        }
+        open.file.close().await?;
+        if open.new {
+            self.storage.flush_directory(&open.directory).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a partition for work that no other work on it may meet.
+    pub(super) fn begin_work(&self, slot: Slot) -> Begun {
         let mut state = self.state.borrow_mut();
-        let partition = state.partitions.get_mut(slot.0 as usize)?;
+        let Some(partition) = state.partitions.get_mut(slot.0 as usize) else { return Begun::Gone };
         if partition.draining {
-            return None;
+            return Begun::Busy(self.idle.reach(self.idle.reached() + 1));
         }
         partition.draining = true;
-        Some(partition.id)
+        Begun::Yes(partition.id)
     }
 
-    fn end_drain(&self, slot: Slot, id: TopicPartition) {
+    /// Ends work on a partition, and notes which journal file holds its oldest byte now.
+    pub(super) fn end_work(&self, slot: Slot, id: TopicPartition) {
         let mut state = self.state.borrow_mut();
         let Some(partition) = state.partitions.get_mut(slot.0 as usize) else { return };
         if partition.id != id {
@@ -235,8 +354,14 @@ impl Store {
     }
 
     /// Drains the next step of a partition; says whether it moved anything. Only the first step of a
-    /// cycle may find the partition idle.
-    async fn drain_step(&self, id: TopicPartition, slot: Slot, first: bool) -> io::Result<bool> {
+    /// cycle, which comes with the spills that are left, may find the partition idle.
+    async fn drain_step(
+        &self,
+        id: TopicPartition,
+        slot: Slot,
+        open: &mut Option<OpenSegment>,
+        first: Option<&Cell<usize>>,
+    ) -> io::Result<bool> {
         let written = self.journal.written();
         let planned = self
             .with(id, |p| {
@@ -245,26 +370,70 @@ impl Store {
             })
             .flatten();
         let Some((plan, directory)) = planned else { return Ok(false) };
-        if !first && plan.extents.is_empty() && !plan.last {
+        if plan.extents.is_empty() && !plan.last {
+            let Some(spills) = first else { return Ok(false) };
+            // A file or more for each: where many have become idle at once, most stay in the journal.
+            if matches!(plan.head, Head::Memory(_)) && spills.get() == 0 {
+                return Ok(false);
+            }
+            spills.set(spills.get().saturating_sub(1));
+        }
+        if self.fits_in_memory(id, &plan) {
+            let head = match &plan.head {
+                Head::Memory(bytes) => bytes.clone(),
+                _ => Bytes::new(),
+            };
+            let pieces = self.load_pieces(&plan, head).await?;
+            self.note_batches(id, &plan, &pieces);
+            let tail = partial_block(&pieces, 0, plan.to)?;
+            self.with(id, |p| p.log.drained_to(plan.from, Head::Memory(tail), plan.next_offset));
             return Ok(false);
         }
         self.make_directory(id, &directory).await?;
         self.prepare_indexes(id, &directory, plan.from.segment).await?;
-        let path = segment_path(&directory, plan.from.segment, "log");
-        let new_file = plan.from.position == 0 && !matches!(plan.head, Head::Disk(_));
-        let file = self.storage.open(&path, Open::Create).await?;
-        let more = self.drain_into(id, slot, &plan, &directory, &file).await;
-        file.close().await?;
-        if new_file {
-            self.storage.flush_directory(&directory).await?;
+        let mut segment = match open.take() {
+            Some(segment) if segment.base == plan.from.segment => segment,
+            before => {
+                if let Some(before) = before {
+                    self.finish_segment(&before).await?;
+                }
+                let path = segment_path(&directory, plan.from.segment, "log");
+                OpenSegment {
+                    base: plan.from.segment,
+                    file: self.storage.open(&path, Open::Create).await?,
+                    new: plan.from.position == 0 && !matches!(plan.head, Head::Disk(_)),
+                    directory,
+                    unflushed: false,
+                }
+            }
+        };
+        let (place, head, more) = self.drain_into(id, slot, &plan, &mut segment).await?;
+        let directory = segment.directory.clone();
+        match place {
+            Some(place) => {
+                self.with(id, |p| p.log.drained_to(place, head, plan.next_offset));
+                *open = Some(segment);
+            }
+            None => {
+                self.finish_segment(&segment).await?;
+                self.with(id, |p| p.log.sealed(plan.from.segment));
+            }
         }
-        let (place, head, more) = more?;
-        self.with(id, |p| match place {
-            Some(place) => p.log.drained_to(place, head, plan.next_offset),
-            None => p.log.sealed(plan.from.segment),
-        });
         self.write_epochs(id, &directory, plan.next_offset).await?;
         Ok(more)
+    }
+
+    /// Whether a partition has less than a block altogether, so that it needs no file yet.
+    fn fits_in_memory(&self, id: TopicPartition, plan: &DrainPlan) -> bool {
+        let complete = |p: &mut Partition| {
+            p.log.segment_mut(plan.from.segment).is_some_and(|s| s.index.is_complete())
+        };
+        plan.from.position == 0
+            && plan.to < BLOCK as u64
+            && !plan.last
+            && !plan.extents.is_empty()
+            && matches!(plan.head, Head::None | Head::Memory(_))
+            && self.with(id, complete).unwrap_or(false)
     }
 
     async fn drain_into(
@@ -272,79 +441,78 @@ impl Store {
         id: TopicPartition,
         slot: Slot,
         plan: &DrainPlan,
-        directory: &Path,
-        file: &Rc<dyn File>,
+        segment: &mut OpenSegment,
     ) -> io::Result<(Option<Place>, Head, bool)> {
+        let (file, directory) = (Rc::clone(&segment.file), segment.directory.clone());
         let from = plan.from.position;
         let head_len = plan.head.len() as u64;
         let idle = plan.extents.is_empty() && !plan.last;
-        let head = self.load_head(&plan.head, file, from).await?;
-        if let Head::Disk(_) = plan.head {
+        let head = self.load_head(&plan.head, &file, from).await?;
+        let whole = if plan.last || idle { align_up_u64(plan.to) } else { align_down(plan.to) };
+        if matches!(plan.head, Head::Disk(_)) && whole > from {
             // The block on disk is about to be written again: it must not be the only copy (rule 13).
-            let next_offset = self.with(id, |p| p.log.head_next_offset()).unwrap_or_default();
-            self.journal_remainder(id, slot, plan, from, head.clone(), next_offset).await?;
+            let next = self.with(id, |p| p.log.head_next_offset()).unwrap_or_default();
+            if let Some(sequence) = self.append_remainder(id, slot, plan.from, head.clone(), next) {
+                self.journal.reach(sequence, Durability::Flushed).await.map_err(fenced)?;
+            }
         }
         let pieces = self.load_pieces(plan, head).await?;
-        let whole = if plan.last || idle { align_up_u64(plan.to) } else { align_down(plan.to) };
-        if whole > from {
-            self.write_blocks(file, from..whole, &pieces).await?;
+        let ahead = self.with(id, |p| p.ahead).flatten();
+        let unwritten = match ahead {
+            Some(ahead) if ahead.segment == plan.from.segment => ahead.position.max(from),
+            _ => from,
+        };
+        if whole > unwritten {
+            self.write_blocks(&file, unwritten..whole, &pieces).await?;
         }
         if !idle {
-            self.note_indexes(id, plan, &pieces, directory).await?;
+            self.note_indexes(id, plan, &pieces, &directory).await?;
         }
+        segment.unflushed |= whole > from;
         if plan.last {
             file.truncate(plan.to).await?;
-        }
-        if whole > from || plan.last {
             file.flush().await?;
+            segment.unflushed = false;
             self.count(|c| c.segment_flushes += 1);
-        }
-        if plan.last {
-            self.seal_indexes(id, plan.from.segment, directory).await?;
-            self.write_snapshot(id, plan.next_offset, directory).await?;
+            self.seal_indexes(id, plan.from.segment, &directory).await?;
+            self.write_snapshot(id, plan.next_offset, &directory).await?;
             return Ok((None, Head::None, true));
         }
         let place = |position| Some(Place { segment: plan.from.segment, position });
         if idle {
             return Ok((place(from), Head::Disk(usize_of(head_len)?), false));
         }
-        let rest = plan.to - whole;
-        if rest == 0 {
+        if plan.to == whole {
             return Ok((place(whole), Head::None, whole > from));
         }
-        let mut tail = vec![0; usize_of(rest)?];
-        copy_range(&pieces, whole, &mut tail)?;
-        let tail = Bytes::from(tail);
-        self.journal_remainder(id, slot, plan, whole, tail.clone(), plan.next_offset).await?;
+        let tail = partial_block(&pieces, whole, plan.to)?;
         // A step that moved nothing out ends the drain: the rest waits for more to come.
         Ok((place(whole), Head::Memory(tail), whole > from))
     }
 
-    /// Puts bytes that are journaled already into the journal again, and waits until they are flushed.
-    async fn journal_remainder(
+    /// Puts the partial block at `place`, which is journaled already, into the journal again; the round
+    /// it is in.
+    fn append_remainder(
         &self,
         id: TopicPartition,
         slot: Slot,
-        plan: &DrainPlan,
-        position: u64,
+        place: Place,
         bytes: Bytes,
         next_offset: Offset,
-    ) -> io::Result<()> {
-        let epoch = self.with(id, |p| p.epoch(self.settings.incarnation));
-        let Some(leader_epoch) = epoch else { return Ok(()) };
-        let sequence = self.journal.append(Append {
+    ) -> Option<u64> {
+        let leader_epoch = self.with(id, |p| p.epoch(self.settings.incarnation))?;
+        Some(self.journal.append(Append {
             slot,
             kind: EntryKind::Remainder,
             class: Durability::Flushed,
             partition: id,
-            segment: plan.from.segment,
-            position,
+            segment: place.segment,
+            position: place.position,
             base_offset: next_offset,
             next_offset,
             leader_epoch,
             bytes,
-        });
-        self.journal.reach(sequence, Durability::Flushed).await.map_err(fenced)
+        }))
     }
 
     async fn load_head(&self, head: &Head, file: &Rc<dyn File>, from: u64) -> io::Result<Bytes> {
@@ -373,16 +541,14 @@ impl Store {
         let mut pieces = Vec::with_capacity(plan.extents.len() + 1);
         if !head.is_empty() {
             let range = from..from + head.len() as u64;
-            pieces.push(Piece { range, buffer: PieceBytes::Owned(head), start: 0 });
+            pieces.push(Piece::owned(range, head));
         }
         for extent in &plan.extents {
             let range = extent.position..extent.end();
             match &extent.source {
-                Source::Ring { buffer, start, .. } => pieces.push(Piece {
-                    range,
-                    buffer: PieceBytes::Shared(buffer.clone()),
-                    start: *start,
-                }),
+                Source::Ring { buffer, start, .. } => {
+                    pieces.push(Piece::shared(range, buffer, *start));
+                }
                 Source::Journal { path, position } => {
                     let file = self.open_files.get(path).await?;
                     let start = align_down(*position);
@@ -395,7 +561,7 @@ impl Store {
         Ok(pieces)
     }
 
-    async fn write_blocks(
+    pub(super) async fn write_blocks(
         &self,
         file: &Rc<dyn File>,
         range: Range<u64>,
@@ -488,7 +654,11 @@ impl Store {
     }
 
     /// Makes a partition's directory with its `partition.metadata` before its first drain (rule 16).
-    async fn make_directory(&self, id: TopicPartition, directory: &Path) -> io::Result<()> {
+    pub(super) async fn make_directory(
+        &self,
+        id: TopicPartition,
+        directory: &Path,
+    ) -> io::Result<()> {
         if self.with(id, |p| p.directory_made).unwrap_or(true) {
             return Ok(());
         }
@@ -504,6 +674,13 @@ impl Store {
         self.with(id, |p| p.directory_made = true);
         Ok(())
     }
+}
+
+/// The segment's bytes from `at` to `end`, less than a block.
+fn partial_block(pieces: &[Piece], at: u64, end: u64) -> io::Result<Bytes> {
+    let mut bytes = vec![0; usize_of(end - at)?];
+    copy_range(pieces, at, &mut bytes)?;
+    Ok(Bytes::from(bytes))
 }
 
 /// Fills `out` with the segment's bytes from `at` on; what lies past the last piece becomes zeros.

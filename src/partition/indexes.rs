@@ -28,22 +28,10 @@ impl Store {
         pieces: &[Piece],
         directory: &Path,
     ) -> io::Result<()> {
+        self.note_batches(id, plan, pieces);
         let base = plan.from.segment;
         let least = self.settings.index_write_entries;
         let writes = self.with(id, |p| {
-            let interval = p.log.index_interval_bytes();
-            for piece in pieces.iter().skip(usize::from(!plan.head.is_empty())) {
-                let mut position = piece.range.start;
-                for batch in batches(piece.content()) {
-                    let Ok(batch) = batch else { break };
-                    p.log.note_drained(batch.header());
-                    let noted = indexed(batch.header(), base, position, batch.size() as u64);
-                    if let Some(segment) = p.log.segment_mut(base) {
-                        segment.index.note(&noted, interval);
-                    }
-                    position += batch.size() as u64;
-                }
-            }
             let index = &mut p.log.segment_mut(base)?.index;
             let writes = (index.offsets_to_write(least), index.times_to_write(least));
             if writes.0.is_some() {
@@ -57,6 +45,26 @@ impl Store {
         let Some((offsets, times)) = writes.flatten() else { return Ok(()) };
         self.write_index(directory, base, OFFSETS, offsets).await?;
         self.write_index(directory, base, TIMES, times).await
+    }
+
+    /// Notes the drained batches in the indexes in memory.
+    pub(super) fn note_batches(&self, id: TopicPartition, plan: &DrainPlan, pieces: &[Piece]) {
+        let base = plan.from.segment;
+        self.with(id, |p| {
+            let interval = p.log.index_interval_bytes();
+            for piece in pieces.iter().skip(usize::from(!plan.head.is_empty())) {
+                let mut position = piece.range.start;
+                for batch in batches(piece.content()) {
+                    let Ok(batch) = batch else { break };
+                    p.log.note_drained(batch.header());
+                    let noted = indexed(batch.header(), base, position, batch.size() as u64);
+                    if let Some(segment) = p.log.segment_mut(base) {
+                        segment.index.note(&noted, interval);
+                    }
+                    position += batch.size() as u64;
+                }
+            }
+        });
     }
 
     async fn write_index(
@@ -149,14 +157,18 @@ impl Store {
         directory: &Path,
         base: Offset,
     ) -> io::Result<()> {
+        self.swapped(id).await.map_err(|_| io::Error::other("the core is fenced"))?;
         let known = self.with(id, |p| {
             let segment = p.log.segment_of(base)?;
             let drained = segment.base == p.log.drained().segment;
             let head = if drained { p.log.head().clone() } else { Head::None };
             let interval = p.log.index_interval_bytes();
-            Some((segment.sealed, p.log.file_limit(segment), head, interval))
+            let place = (segment.sealed, p.log.file_limit(segment), p.swaps);
+            Some((place, head, interval))
         });
-        let Some((sealed, limit, head, interval)) = known.flatten() else { return Ok(()) };
+        let Some(((sealed, limit, swaps), head, interval)) = known.flatten() else {
+            return Ok(());
+        };
         let offsets = self.read_index(directory, base, OFFSETS).await?;
         let times = self.read_index(directory, base, TIMES).await?;
         let found = match (&offsets, &times) {
@@ -177,8 +189,7 @@ impl Store {
                 self.note_head(&log, base, rest, &head, interval, &mut index).await?;
                 if sealed {
                     index.seal();
-                    let (offsets, times) = (index.offset_bytes(), index.time_bytes());
-                    self.replace_indexes(directory, base, offsets, times).await?;
+                    self.repair_indexes(id, directory, base, &index).await?;
                 }
                 index
             }
@@ -188,11 +199,33 @@ impl Store {
             if let Some(segment) = p.log.segment_mut(base)
                 && !segment.index.is_complete()
                 && segment.sealed == sealed
+                && p.swaps == swaps
             {
                 segment.index = index;
             }
         });
         Ok(())
+    }
+
+    /// Writes the indexes of a sealed segment again, unless a compaction is about to do so.
+    async fn repair_indexes(
+        &self,
+        id: TopicPartition,
+        directory: &Path,
+        base: Offset,
+        index: &SegmentIndex,
+    ) -> io::Result<()> {
+        let begun = self.with(id, |p| {
+            p.repairing += u32::from(!p.compacting);
+            !p.compacting
+        });
+        if begun != Some(true) {
+            return Ok(());
+        }
+        let (offsets, times) = (index.offset_bytes(), index.time_bytes());
+        let written = self.replace_indexes(directory, base, offsets, times).await;
+        self.with_removed(id, |p| p.repairing -= 1);
+        written
     }
 
     async fn read_index(

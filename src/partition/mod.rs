@@ -7,6 +7,7 @@
 //! after the journal failed.
 //! It does not know: topics' configuration beyond what it is told, clients, other cores.
 
+mod compaction;
 mod drain;
 mod files;
 mod indexes;
@@ -17,6 +18,7 @@ mod retention;
 mod seal;
 mod time;
 pub mod verify;
+mod write_behind;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -28,6 +30,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use slab::Slab;
 
+pub use self::compaction::{CompactionSettings, Pace};
 pub use self::drain::LEADER_EPOCHS;
 use self::files::OpenFiles;
 pub use self::read::{Outcome, ReadError, ReadRequest, Slice};
@@ -41,7 +44,7 @@ use crate::journal::{Append, Fenced, Journal, Observer, Reach, Round, Slot, Wait
 use crate::log::epochs::{EpochEnd, epoch_at, epoch_end};
 use crate::log::producers::{ProducerError, Verdict};
 use crate::log::segment::directory;
-use crate::log::{Log, LogCheckpoint, LogSettings, Recovered, SealedSegment};
+use crate::log::{Log, LogCheckpoint, LogSettings, Place, Recovered, SealedSegment};
 use crate::record::BatchHeader;
 use crate::storage::Storage;
 use crate::time::Timestamp;
@@ -89,6 +92,12 @@ pub struct StoreCounters {
     pub segments_removed: u64,
     /// Drain passes ended.
     pub drain_passes: u64,
+    /// Compactions of a partition ended.
+    pub compactions: u64,
+    /// Log bytes that compactions read, of dirty parts twice.
+    pub compaction_read_bytes: u64,
+    /// Log bytes that compactions wrote.
+    pub compaction_write_bytes: u64,
     /// Watchers told of a moved watermark.
     pub watchers_told: u64,
 }
@@ -175,8 +184,22 @@ struct Partition {
     /// The journal file with the last remainder entry.
     remainder: Option<FileNumber>,
     draining: bool,
+    /// Up to here its segment's blocks are written, unflushed, ahead of the pass that drains them.
+    ahead: Option<Place>,
+    /// Bytes written to the journal since they were last looked at for writing ahead.
+    behind_bytes: usize,
     /// Segments below the log start are being removed.
     trimming: bool,
+    /// It is being compacted, up to the last file that goes.
+    compacting: bool,
+    /// Files are taking the place of others: no read of sealed segments begins.
+    swapping: bool,
+    /// Counts the times that this happened.
+    swaps: u64,
+    /// Indexes of sealed segments that are being written again.
+    repairing: u32,
+    /// It was found damaged.
+    uncleanable: bool,
 }
 
 #[derive(Default)]
@@ -189,6 +212,9 @@ struct State {
     awaiting_flush: VecDeque<(u64, Vec<Slot>)>,
     /// Partitions with a segment that was closed without an append, for the next pass to complete.
     to_seal: BTreeSet<Slot>,
+    /// Partitions with enough bytes to be written ahead of the next pass.
+    behind: VecDeque<Slot>,
+    writing_behind: usize,
     checkpoint_sequence: u64,
     draining: bool,
     stopping: bool,
@@ -302,7 +328,14 @@ impl Store {
             dirty,
             remainder: None,
             draining: false,
+            ahead: None,
+            behind_bytes: 0,
             trimming: false,
+            compacting: false,
+            swapping: false,
+            swaps: 0,
+            repairing: 0,
+            uncleanable: false,
         });
         state.by_id.insert(id, slot);
         if let Some(file) = dirty {
@@ -316,7 +349,11 @@ impl Store {
         self.with(id, |partition| {
             partition.log.configure(LogSettings {
                 segment_bytes: configs.segment_bytes,
-                segment_ms: configs.segment_ms,
+                // So that records are not kept from compaction for longer (Kafka's `maxSegmentMs`).
+                segment_ms: match configs.cleanup_compact {
+                    true => configs.segment_ms.min(configs.max_compaction_lag_ms),
+                    false => configs.segment_ms,
+                },
                 index_interval_bytes: configs.index_interval_bytes,
             });
             partition.configs = Rc::clone(configs);
@@ -343,7 +380,7 @@ impl Store {
         let Some(slot) = taken else { return Ok(()) };
         let key = slot.0 as usize;
         loop {
-            let at_work = |p: &Partition| p.draining || p.trimming;
+            let at_work = |p: &Partition| p.draining || p.trimming || p.compacting;
             if !self.state.borrow().partitions.get(key).is_some_and(at_work) {
                 break;
             }
@@ -537,6 +574,12 @@ impl Store {
             sealed.retain(|segment| segment.next_offset > p.log.log_start());
             (p.directory.clone(), sealed)
         })
+    }
+
+    /// The dirty head of a partition: nothing from there on was compacted.
+    #[must_use]
+    pub fn cleaned_to(&self, id: TopicPartition) -> Option<Offset> {
+        self.with(id, |p| p.log.cleaned_to())
     }
 
     /// How many bytes a partition's log holds.
@@ -759,6 +802,7 @@ impl Observer for Store {
             }
             self.advance(round.placed.iter().map(|p| p.slot), sequence, flushed);
         }
+        self.note_behind(rounds);
         self.drain_if_needed();
     }
 

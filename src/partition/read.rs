@@ -103,8 +103,11 @@ impl From<io::Error> for ReadError {
 enum Cold {
     Journal { path: Rc<Path>, position: u64, len: usize },
     Index { directory: PathBuf, segment: Offset },
-    Segment { path: PathBuf, position: u64, limit: u64, head: Head },
+    Segment { path: PathBuf, position: u64, limit: u64, head: Head, base: Offset },
 }
+
+/// How often a read looks anew before it gives up, when the log changes under it.
+const LOOKS_MAX: usize = 4;
 
 impl Store {
     /// Reads what memory holds; `Ok(None)` when it takes the disk.
@@ -162,15 +165,22 @@ impl Store {
     /// # Errors
     /// As [`ReadError`] says.
     pub async fn read(&self, request: &ReadRequest) -> Result<Outcome, ReadError> {
+        let mut request = *request;
+        let mut looks = 0;
         // Each time round either answers or loads one index; the log may move meanwhile.
-        for _ in 0..4 {
-            if let Some(outcome) = self.read_memory(request)? {
+        while looks < LOOKS_MAX {
+            if let Some(outcome) = self.read_memory(&request)? {
                 return Ok(outcome);
             }
-            let cold = self
-                .with(request.partition, |p| p.plan_cold(request.offset))
+            self.swapped(request.partition)
+                .await
+                .map_err(|_| ReadError::Disk(io::Error::other("the core is fenced")))?;
+            let (cold, swaps) = self
+                .with(request.partition, |p| Some((p.plan_cold(request.offset)?, p.swaps)))
                 .flatten()
                 .ok_or(ReadError::UnknownPartition)?;
+            looks += 1;
+            let mut of_segment = None;
             let raw = match cold {
                 Cold::Index { directory, segment } => {
                     match self.load_indexes(request.partition, &directory, segment).await {
@@ -183,17 +193,34 @@ impl Store {
                 Cold::Journal { path, position, len } => {
                     self.read_range(&path, position, len).await.map(|slice| vec![slice])
                 }
-                Cold::Segment { path, position, limit, head } => {
-                    self.read_segment(&path, position, limit, &head, request).await
+                Cold::Segment { path, position, limit, head, base } => {
+                    of_segment = Some(base);
+                    self.read_segment(&path, position, limit, &head, &request).await
                 }
             };
+            if self.with(request.partition, |p| p.swaps) != Some(swaps) {
+                // Compaction has put other files in place meanwhile.
+                looks -= 1;
+                continue;
+            }
             let raw = match raw {
                 // An old journal that was drained meanwhile, or the partition is deleted: look again.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 raw => raw?,
             };
-            if let Some(outcome) = self.cut(request, raw)? {
+            let gaps = of_segment.map(|base| {
+                self.with(request.partition, |p| {
+                    (base < p.log.cleaned_to(), p.log.segment_after(base))
+                })
+            });
+            let (gaps, next_segment) = gaps.flatten().unwrap_or_default();
+            if let Some(outcome) = self.cut(&request, raw, gaps)? {
                 return Ok(outcome);
+            }
+            if gaps && let Some(next) = next_segment.filter(|next| *next > request.offset) {
+                // Compaction has left nothing from here to the segment's end.
+                request.offset = next;
+                looks = 0;
             }
         }
         Err(ReadError::Disk(io::Error::new(
@@ -203,7 +230,12 @@ impl Store {
     }
 
     /// Cuts raw bytes, which start at a batch, to what was asked for and may be seen.
-    fn cut(&self, request: &ReadRequest, raw: Vec<Slice>) -> Result<Option<Outcome>, ReadError> {
+    fn cut(
+        &self,
+        request: &ReadRequest,
+        raw: Vec<Slice>,
+        gaps: bool,
+    ) -> Result<Option<Outcome>, ReadError> {
         let (mut outcome, limit) = self
             .with(request.partition, |p| (p.empty(), p.high_watermark))
             .ok_or(ReadError::UnknownPartition)?;
@@ -216,7 +248,8 @@ impl Store {
             if taken == 0 || (outcome.bytes > 0 && taken > left) {
                 break;
             }
-            if !continuous(slice.bytes().get(first..selection.end).unwrap_or(&[]), offset) {
+            let taken = slice.bytes().get(first..selection.end).unwrap_or(&[]);
+            if !continuous(taken, offset, gaps) {
                 return Err(ReadError::Disk(io::Error::new(
                     io::ErrorKind::InvalidData,
                     format!("partition {}: offsets do not follow at {offset}", request.partition),
@@ -264,6 +297,10 @@ impl Store {
         head: &Head,
         request: &ReadRequest,
     ) -> io::Result<Vec<Slice>> {
+        if position >= limit {
+            // Nothing of it is in the file; there may be no file yet.
+            return Ok(vec![Slice::Owned(self.head_bytes(head).await?)]);
+        }
         let mut position = position;
         let mut want = request.max_bytes.clamp(16 * BLOCK, COLD_READ_BYTES);
         loop {
@@ -352,6 +389,7 @@ impl Partition {
             position: segment.index.position(relative(segment.base, offset), limit),
             limit,
             head,
+            base: segment.base,
         })
     }
 }
@@ -366,16 +404,18 @@ fn check(partition: &Partition, offset: Offset) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// Whether the batches follow each other, and the first holds `offset` (storage rule 15). Segments are
-/// not compacted yet, so there are no gaps.
-fn continuous(bytes: &[u8], offset: Offset) -> bool {
+/// Whether the batches follow each other, and the first holds `offset` (storage rule 15). Between those of
+/// a compacted segment there may be `gaps`.
+fn continuous(bytes: &[u8], offset: Offset, gaps: bool) -> bool {
     let mut expected: Option<Offset> = None;
     for batch in batches(bytes) {
         let Ok(batch) = batch else { return false };
         let header = batch.header();
         let follows = match expected {
-            Some(expected) => header.base_offset() == expected,
-            None => header.base_offset() <= offset && offset < header.next_offset(),
+            Some(expected) => {
+                header.base_offset() == expected || (gaps && header.base_offset() > expected)
+            }
+            None => (header.base_offset() <= offset || gaps) && offset < header.next_offset(),
         };
         if !follows {
             return false;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::CoreCheckpoint;
+use super::compaction::finish_swaps;
 use super::metadata_log::MetadataLog;
 use crate::config::Config;
 use crate::journal::checkpoint::{self, Loaded};
@@ -18,6 +19,7 @@ use crate::journal::files::EXTENSION;
 use crate::journal::format::Chain;
 use crate::journal::scan::{self, ChainRange, Found, ScanError};
 use crate::log::Recovered;
+use crate::log::segment::directory;
 use crate::metadata::{Metadata, MetadataRecord, OldChain};
 use crate::storage::{Storage, read_file};
 use crate::types::{TopicId, TopicPartition, Uuid};
@@ -229,6 +231,11 @@ pub async fn recover(
         metadata.replay(&start);
     }
     scan::release(files).await?;
+    for (partition, log) in logs.iter().filter(|(_, log)| !log.compaction().pending.is_empty()) {
+        let Some(topic) = metadata.image().by_id(partition.topic) else { continue };
+        let directory = directory(&directories.data, &topic.name, partition.partition);
+        finish_swaps(&*storage, &directory, log.compaction()).await?;
+    }
     for path in &unused {
         storage.remove(path).await?;
     }

@@ -142,7 +142,7 @@ impl Store {
     }
 
     /// Has the next pass complete the files of a segment that was closed without an append.
-    fn want_seal(&self, id: TopicPartition) {
+    pub(super) fn want_seal(&self, id: TopicPartition) {
         {
             let mut state = self.state.borrow_mut();
             if let Some(slot) = state.by_id.get(&id).copied() {
@@ -156,7 +156,7 @@ impl Store {
     pub(super) fn trim_in_background(&self, id: TopicPartition) {
         let Some(store) = self.weak.upgrade() else { return };
         let begun = self.with(id, |p| {
-            let wanted = !p.trimming && p.log.first_removable().is_some();
+            let wanted = !p.trimming && !p.compacting && p.log.first_removable().is_some();
             p.trimming |= wanted;
             wanted
         });

@@ -198,10 +198,13 @@ fn record_at(
     let header = batch.header();
     let leader_epoch = header.partition_leader_epoch();
     let found = |timestamp, offset| Ok(Some(TimedOffset { timestamp, offset, leader_epoch }));
-    if header.attributes().timestamp_type() == TimestampType::LogAppendTime {
-        // All its records have the batch's time.
-        return found(header.max_timestamp(), header.base_offset().max(log_start));
+    if header.records_count() == 0 {
+        // Compaction has left its offsets only.
+        return Ok(None);
     }
+    // All records of such a batch have the batch's time.
+    let append_time = (header.attributes().timestamp_type() == TimestampType::LogAppendTime)
+        .then(|| header.max_timestamp().0);
     let codec = header.attributes().codec().ok_or("its codec is not known")?;
     let unpacked;
     let payload = match codec {
@@ -216,6 +219,7 @@ fn record_at(
     for record in records(payload) {
         let record = record.map_err(|fault| format!("a record is damaged: {fault:?}"))?;
         let timestamp = header.base_timestamp().0.wrapping_add(record.timestamp_delta);
+        let timestamp = append_time.unwrap_or(timestamp);
         if timestamp >= wanted.0 && i64::from(record.offset_delta) >= least {
             let offset = header.base_offset().plus(i64::from(record.offset_delta));
             return found(Timestamp(timestamp), offset);

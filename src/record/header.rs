@@ -230,6 +230,15 @@ impl Attributes {
         })
     }
 
+    /// These attributes with or without a delete horizon.
+    #[must_use]
+    pub fn with_delete_horizon(self, set: bool) -> Attributes {
+        Attributes(match set {
+            true => self.0 | Attributes::DELETE_HORIZON,
+            false => self.0 & !Attributes::DELETE_HORIZON,
+        })
+    }
+
     /// These attributes marked as part of a transaction.
     #[must_use]
     pub fn transactional(self) -> Attributes {

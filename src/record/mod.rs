@@ -29,6 +29,7 @@ mod error;
 mod header;
 mod recompress;
 mod records;
+mod retain;
 mod validate;
 mod varint;
 
@@ -40,4 +41,5 @@ pub use error::{BatchError, RecordFault};
 pub use header::{Attributes, BatchHeader, Codec, HEADER_SIZE, MAGIC, Producer, TimestampType};
 pub use recompress::recompress;
 pub use records::{Headers, RecordView, Records, records};
+pub use retain::{Retained, empty_batch, for_each_record, retain};
 pub use validate::{BatchSummary, Validation, ValidationRules, validate_produce};

@@ -4,6 +4,7 @@
 //! messages ([`message`]); what it wants of them it asks through [`mailbox::Router`].
 //! It does not know: the wire protocol, connections beyond handing them over.
 
+mod compaction;
 pub mod control;
 pub mod fetch_sessions;
 pub mod groups;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use self::compaction::Compaction;
 use self::control::Control;
 use self::fetch_sessions::FetchSessions;
 use self::groups::Groups;
@@ -92,6 +94,7 @@ pub struct Shard {
     /// When segments are looked through for those to be removed.
     retention_due: Cell<Monotonic>,
     retaining: Rc<Cell<bool>>,
+    compaction: Compaction,
     /// Appends in the order in which they came, when they must wait for room.
     turns: Waits,
     turns_given: Cell<u64>,
@@ -136,6 +139,7 @@ impl Shard {
             expiry_due: Cell::default(),
             retention_due: Cell::default(),
             retaining: Rc::default(),
+            compaction: Compaction::default(),
             turns: Waits::default(),
             turns_given: Cell::new(0),
             control: RefCell::new(None),
@@ -280,6 +284,7 @@ impl Shard {
             self.retention_due.set(now.plus(Duration::from_millis(interval)));
             self.retain();
         }
+        self.compaction.tick(self, now);
     }
 
     /// Moves log starts as the topics' retention says, unless that is under way.

@@ -5,8 +5,10 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::broker::{Broker, scenario};
-use crate::outcome::{Context, Result, ensure, failure};
+use rdkafka::consumer::{CommitMode, Consumer};
+
+use crate::broker::{Broker, PATIENCE, scenario};
+use crate::outcome::{Context, Result, ensure, eventually, failure};
 
 /// Runs a command against the broker, with lines for its standard input.
 fn run(broker: &Broker, arguments: &[&str], input: &str) -> Result<Output> {
@@ -120,6 +122,144 @@ fn topics_from_the_command_line() -> Result<()> {
         let left = json(broker, &["topic", "list"])?;
         ensure(left.as_array().is_some_and(Vec::is_empty), || left.to_string())
     })
+}
+
+/// Offsets of a group by partition, as `reset` or `describe` tell them.
+fn offsets(rows: &Value, key: &str) -> Vec<Option<i64>> {
+    let rows = rows["offsets"].as_array().cloned().unwrap_or_default();
+    rows.iter().map(|row| row[key].as_i64()).collect()
+}
+
+#[test]
+fn groups_from_the_command_line() -> Result<()> {
+    scenario("commands-groups", |home| {
+        let settings = &[("group.initial.rebalance.delay.ms", "0")];
+        let broker = Broker::start_with(home, 2, settings)?;
+        let broker = &broker;
+        let none = said(broker, &["group", "list"], "")?;
+        ensure(none.contains("no groups"), || none.clone())?;
+        refused(broker, &["group", "describe", "g"], 1, &["there is no group g", "group list"])?;
+        refused(broker, &["group", "delete", "g"], 1, &["there is no group g"])?;
+
+        said(broker, &["topic", "create", "t", "--partitions", "2"], "")?;
+        for (partition, count) in [("0", 10), ("1", 4)] {
+            let lines: String = (0..count).map(|n| format!("{n}\n")).collect();
+            said(broker, &["topic", "produce", "t", "-p", partition], &lines)?;
+        }
+        let later = millstream::time::Clock::timestamp().0 + 3_600_000;
+        let member = crate::groups::member(&broker.address, "g", "t", &[("client.id", "reader")])?;
+        let mut read = 0;
+        eventually("the member reads all", PATIENCE, || {
+            if let Some(record) = member.poll(std::time::Duration::from_millis(20)) {
+                member.commit_message(&record?, CommitMode::Sync)?;
+                read += 1;
+            }
+            Ok((read == 14).then_some(()))
+        })?;
+        said(broker, &["topic", "produce", "t", "-p", "1"], "late\n")?;
+
+        let listed = json(broker, &["group", "list"])?;
+        ensure(
+            listed[0]["group"] == "g"
+                && listed[0]["state"] == "Stable"
+                && listed[0]["type"] == "classic"
+                && listed[0]["protocol_type"] == "consumer",
+            || listed.to_string(),
+        )?;
+        let empty = json(broker, &["group", "list", "--state", "Empty"])?;
+        ensure(empty.as_array().is_some_and(Vec::is_empty), || empty.to_string())?;
+        let described = json(broker, &["group", "describe", "g"])?;
+        let group = &described[0];
+        ensure(
+            group["state"] == "Stable"
+                && group["protocol"] == "range"
+                && group["members"][0]["client_id"] == "reader"
+                && group["members"][0]["assigned"]["t"] == serde_json::json!([0, 1])
+                && offsets(group, "offset") == [Some(10), Some(4)]
+                && offsets(group, "end_offset") == [Some(10), Some(5)]
+                && offsets(group, "lag") == [Some(0), Some(1)]
+                && group["lag"] == 1
+                && group["offsets"][1]["member"] == group["members"][0]["id"],
+            || group.to_string(),
+        )?;
+        let table = said(broker, &["group", "describe", "g"], "")?;
+        let words = ["state        Stable", "consumer by range", "t:0,1", "LAG", "lag          1"];
+        ensure(words.iter().all(|word| table.contains(word)), || table.clone())?;
+
+        let reset = ["group", "reset", "g", "-t", "t", "--to-earliest", "--execute"];
+        refused(broker, &reset, 1, &["Stable with 1 member(s)", "stop its members"])?;
+        refused(broker, &["group", "delete", "g"], 1, &["NON_EMPTY_GROUP", "stop its members"])?;
+        refused(broker, &["group", "reset", "g", "-t", "t"], 2, &["--to-earliest"])?;
+        refused(broker, &["group", "reset", "g", "--to-latest"], 2, &["--all-topics"])?;
+        member.unsubscribe();
+        drop(member);
+        eventually("the member has left", PATIENCE, || {
+            let listed = json(broker, &["group", "list"])?;
+            Ok((listed[0]["state"] == "Empty").then_some(()))
+        })?;
+
+        // It only says what it would do.
+        let plan = json(broker, &["group", "reset", "g", "--all-topics", "--to-earliest"])?;
+        ensure(offsets(&plan, "new_offset") == [Some(0), Some(0)], || plan.to_string())?;
+        let before = json(broker, &["group", "describe", "g"])?;
+        ensure(offsets(&before[0], "offset") == [Some(10), Some(4)], || before.to_string())?;
+
+        // And never leaves what is in the log.
+        let zero = "1970-01-01T00:00:00Z";
+        let cases: [(&[&str], [i64; 2]); 9] = [
+            (&["-t", "t", "--to-earliest"], [0, 0]),
+            (&["-t", "t:1", "--to-latest"], [0, 5]),
+            (&["--all-topics", "--shift-by", "3"], [3, 5]),
+            (&["--all-topics", "--shift-by", "-2"], [1, 3]),
+            (&["-t", "t:0", "-t", "t:1", "--to-offset", "7"], [7, 5]),
+            (&["-t", "t:0", "--shift-by", "-100"], [0, 5]),
+            (&["-t", "t", "--to-latest"], [10, 5]),
+            (&["-t", "t", "--to-datetime", zero], [0, 0]),
+            (&["-t", "t", "--to-datetime", &iso(later)], [10, 5]),
+        ];
+        for (arguments, after) in cases {
+            let reset = [&["group", "reset", "g"], arguments, &["--execute"]].concat();
+            let moved = said(broker, &reset, "")?;
+            ensure(moved.contains("NEW-OFFSET"), || moved.clone())?;
+            let described = json(broker, &["group", "describe", "g"])?;
+            ensure(offsets(&described[0], "offset") == after.map(Some), || {
+                format!("{arguments:?}: {described}")
+            })?;
+        }
+        let reset = ["group", "reset", "g", "-t", "t:7", "--to-latest"];
+        refused(broker, &reset, 1, &["no partition 7"])?;
+        let reset = ["group", "reset", "new", "-t", "t", "--shift-by", "1"];
+        refused(broker, &reset, 1, &["no offset for t-0"])?;
+        // A group may be made before its first member comes.
+        said(broker, &["group", "reset", "new", "-t", "t:0", "--to-offset", "2", "--execute"], "")?;
+        let made = json(broker, &["group", "describe", "new"])?;
+        ensure(offsets(&made[0], "lag") == [Some(8)], || made.to_string())?;
+        said(broker, &["group", "delete", "g", "new"], "")?;
+        let left = json(broker, &["group", "list"])?;
+        ensure(left.as_array().is_some_and(Vec::is_empty), || left.to_string())
+    })
+}
+
+/// A time in this millennium, as `--to-datetime` takes it.
+fn iso(millis: i64) -> String {
+    // The day is found by counting: no calendar is needed for a test.
+    let (mut day, rest) = (millis / 86_400_000, millis % 86_400_000 / 1000);
+    let (mut year, mut month) = (1970, 0);
+    loop {
+        let leap = year % 4 == 0;
+        let days = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+        let Some(length) = days.get(month) else {
+            (year, month) = (year + 1, 0);
+            continue;
+        };
+        if day < *length {
+            break;
+        }
+        day -= length;
+        month += 1;
+    }
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}", month + 1, day + 1)
 }
 
 #[test]

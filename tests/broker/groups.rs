@@ -334,3 +334,57 @@ fn a_deleted_topic_takes_its_offsets_along() -> Result<()> {
         broker.stop()
     })
 }
+
+#[test]
+fn internal_topics_are_what_they_are_in_kafka() -> Result<()> {
+    scenario("groups-internal", |home| {
+        let mut broker = Broker::start_with(home, 2, QUICK)?;
+        let refused = client::create_topic(&broker.address, "__cluster_metadata", 1)?;
+        ensure(refused == Err(RDKafkaErrorCode::InvalidRequest), || format!("{refused:?}"))?;
+
+        // A client may make the topic of groups before the broker does: they live in its partitions.
+        client::create(&broker.address, "__consumer_offsets", 3)?;
+        let again = client::create_topic(&broker.address, "__consumer_offsets", 5)?;
+        ensure(again == Err(RDKafkaErrorCode::TopicAlreadyExists), || format!("{again:?}"))?;
+        client::create(&broker.address, "t", 1)?;
+        produce(&broker.address, "t", 1, 0, 5)?;
+        let consumer = member(&broker.address, "g", "t", &[])?;
+        read_to(&[&consumer], &mut BTreeMap::new(), 1, 5)?;
+        drop(consumer);
+        broker.kill()?;
+        broker = Broker::start_with(home, 2, QUICK)?;
+        let found = committed(&broker.address, "g", "t", 1)?;
+        ensure(found == [Some(5)], || format!("{found:?}"))?;
+
+        // Nobody but the coordinators writes to it or cuts it short.
+        for topic in ["__consumer_offsets", "__transaction_state", "__share_group_state"] {
+            let there = client::create_topic(&broker.address, topic, 1)?;
+            let offsets = topic == "__consumer_offsets";
+            ensure(there.is_err() == offsets, || format!("{topic}: {there:?}"))?;
+            let batch = crate::wire::Batch::of(&[b"x"], 1).encode();
+            let mut wire = crate::wire::Connection::open(&broker.address)?;
+            let written = wire.produce(topic, 0, -1, &batch)?;
+            let invalid = RDKafkaErrorCode::InvalidTopic as i16;
+            ensure(written.is_some_and(|(code, _)| code == invalid), || format!("{written:?}"))?;
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(topic, 0, Offset::End)?;
+            let admin = client::admin(&broker.address)?;
+            let options = rdkafka::admin::AdminOptions::new();
+            let cut = futures_lite::future::block_on(admin.delete_records(&list, &options))?;
+            let errors: Vec<_> = cut.elements().iter().map(|e| e.error()).collect();
+            let code = errors.first().and_then(|e| e.as_ref().err()?.rdkafka_error_code());
+            ensure(code == Some(RDKafkaErrorCode::InvalidTopic), || format!("{errors:?}"))?;
+        }
+
+        // Whoever deletes it deletes the groups; the next to ask for a coordinator has a new one.
+        let deleted = client::delete_topic(&broker.address, "__consumer_offsets")?;
+        deleted.map_err(|code| failure(format!("deleting: {code}")))?;
+        let found = committed(&broker.address, "g", "t", 1)?;
+        ensure(found == [None], || format!("{found:?}"))?;
+        let consumer = member(&broker.address, "g", "t", &[])?;
+        read_to(&[&consumer], &mut BTreeMap::new(), 1, 5)?;
+        let listed = String::from_utf8_lossy(&kcat::run(&broker.address, &["-L"])?).into_owned();
+        ensure(listed.contains("topic \"__consumer_offsets\" with 50 partitions"), || listed)?;
+        broker.stop()
+    })
+}

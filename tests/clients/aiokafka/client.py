@@ -6,7 +6,8 @@ sys.path.insert(0, "..")
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from common import ACKS, BROKER, CODECS, PARTITIONS, check, records
+from aiokafka.admin.records_to_delete import RecordsToDelete
+from common import ACKS, ALL, BROKER, CODECS, FIRST, PARTITIONS, check, done, records
 
 
 async def run(admin, codec, acks, idempotent):
@@ -23,7 +24,8 @@ async def run(admin, codec, acks, idempotent):
                                 compression_type=None if codec == "none" else codec)
     await producer.start()
     sent = list(records())
-    futures = [await producer.send(name, value, key, headers=headers) for key, value, headers in sent]
+    futures = [await producer.send(name, value, key, headers=headers, timestamp_ms=FIRST + number)
+               for number, (key, value, headers) in enumerate(sent)]
     await producer.flush()
     await asyncio.gather(*futures)
     await producer.stop()
@@ -41,7 +43,46 @@ async def run(admin, codec, acks, idempotent):
     middle = (await consumer.end_offsets(assigned))[assigned[0]] // 2
     consumer.seek(assigned[0], middle)
     assert (await consumer.getone(assigned[0])).offset == middle
+    middle = len(sent) // 2
+    found = await consumer.offsets_for_times({partition: FIRST + middle for partition in assigned})
+    for partition, place in found.items():
+        if place is None:
+            continue
+        consumer.seek(partition, max(place.offset - 1, 0))
+        for offset in range(max(place.offset - 1, 0), place.offset + 1):
+            record = await consumer.getone(partition)
+            late = int(record.headers[0][1]) >= middle
+            assert record.offset == offset and late == (offset == place.offset), (record.offset, place)
+    assert any(place and place.offset > 0 for place in found.values()), found
+    cut = (await consumer.end_offsets(assigned))[assigned[0]] // 2
+    low = await admin.delete_records({assigned[0]: RecordsToDelete(before_offset=cut)})
+    assert low == {assigned[0]: cut}, low
+    assert (await consumer.beginning_offsets(assigned))[assigned[0]] == cut
     await consumer.stop()
+    await admin.delete_topics([name])
+
+
+async def by_group(admin):
+    name = "aio-group"
+    await admin.create_topics([NewTopic(name, PARTITIONS, 1)])
+    producer = AIOKafkaProducer(bootstrap_servers=BROKER)
+    await producer.start()
+    sent = list(records())
+    for key, value, headers in sent:
+        await producer.send(name, value, key, headers=headers)
+    await producer.stop()
+    consumer = AIOKafkaConsumer(name, bootstrap_servers=BROKER, group_id="aio", auto_offset_reset="earliest",
+                                enable_auto_commit=False)
+    await consumer.start()
+    read = []
+    while len(read) < len(sent):
+        for batch in (await consumer.getmany(timeout_ms=10000)).values():
+            read += [(r.key, r.value, [(k, v) for k, v in r.headers]) for r in batch]
+    check(sent, read)
+    await consumer.commit()
+    await consumer.stop()
+    ends = await admin.list_consumer_group_offsets("aio")
+    assert sum(end.offset for end in ends.values()) == len(sent), ends
     await admin.delete_topics([name])
 
 
@@ -52,8 +93,9 @@ async def main():
         for acks in ACKS:
             await run(admin, codec, acks, False)
         await run(admin, codec, "all", True)
+    await by_group(admin)
     await admin.close()
 
 
 asyncio.run(main())
-print("passed")
+done(*ALL)
