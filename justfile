@@ -99,6 +99,16 @@ tune-check:
     @echo "the check of the host is not built yet: tuning/ says what it should have" && exit 1
 
 
+# Both real files through confluent-kafka and the Java client; results are written down.
+deep-round-trips *clients:
+    cargo build
+    tests/clients/round-trips/check {{clients}}
+
+# Segment files under Kafka's DumpLogSegments; the result is written down.
+deep-segments:
+    cargo build
+    tests/clients/segments/check
+
 # Groups with foreign clients: `just deep-groups`, or some suites as `just deep-groups tools java-static`.
 deep-groups *suites:
     cargo build

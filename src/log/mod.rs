@@ -14,6 +14,8 @@
 //! extents may reach further back (they are the tail cache).
 //! It does not know: high watermarks, acknowledgements, other partitions.
 
+pub mod adopt;
+pub mod check;
 pub mod compaction;
 pub mod epochs;
 pub mod index;

@@ -36,7 +36,7 @@ use crate::storage::{Buffer, File, Open, align_down, align_up, replace_file};
 use crate::types::{Durability, Offset, TopicPartition};
 
 /// Kafka's name for the file of leader epochs.
-const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
+pub const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 
 /// Bytes in memory that go to `range` of the segment.
 pub(super) struct Piece {

@@ -15,7 +15,9 @@ pub mod metadata_log;
 mod read;
 pub mod recovery;
 mod retention;
+mod seal;
 mod time;
+pub mod verify;
 mod write_behind;
 
 use std::cell::{Cell, RefCell};
@@ -29,9 +31,11 @@ use serde::{Deserialize, Serialize};
 use slab::Slab;
 
 pub use self::compaction::{CompactionSettings, Pace};
+pub use self::drain::LEADER_EPOCHS;
 use self::files::OpenFiles;
 pub use self::read::{Outcome, ReadError, ReadRequest, Slice};
 pub use self::retention::{DeleteError, LogStartMove};
+pub use self::seal::Sealed;
 pub use self::time::{TimeQuery, TimedOffset};
 use crate::config::TopicConfigs;
 use crate::journal::files::FileNumber;

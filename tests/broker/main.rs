@@ -18,6 +18,7 @@ mod idempotent;
 mod kcat;
 mod kill;
 mod load;
+mod log_tools;
 mod malformed;
 mod million;
 mod outcome;
