@@ -58,6 +58,10 @@ fn check(
     if !(0..topic.partitions).contains(&asked.partition_index) {
         return Err(ErrorCode::UnknownTopicOrPartition);
     }
+    if !topic.effective.cleanup_delete {
+        // A compacted topic without `delete` loses records by tombstones only.
+        return Err(ErrorCode::PolicyViolation);
+    }
     let id = TopicPartition { topic: topic.id, partition: asked.partition_index };
     match asked.offset {
         HIGH_WATERMARK => Ok((id, None)),

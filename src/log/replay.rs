@@ -361,6 +361,7 @@ impl Recovered {
             settings,
             segments,
             log_start: self.log_start.min(end),
+            log_start_saved: self.log_start.min(end),
             sealed_saved,
             end,
             epochs,

@@ -241,6 +241,7 @@ impl Store {
             let Some(sealed_to) = saved.log.sealed.last().map(|s| s.next_offset) else { continue };
             let removable = self.with(saved.id, |p| {
                 p.log.sealed_saved(sealed_to);
+                p.log.log_start_saved(saved.log.log_start);
                 p.log.swap_saved(saved.log.compaction.number);
                 p.log.first_removable().is_some()
             });

@@ -188,6 +188,8 @@ struct Partition {
     ahead: Option<Place>,
     /// Bytes written to the journal since they were last looked at for writing ahead.
     behind_bytes: usize,
+    /// The journal round with the last move of the log start.
+    log_start_round: u64,
     /// Segments below the log start are being removed.
     trimming: bool,
     /// It is being compacted, up to the last file that goes.
@@ -330,6 +332,7 @@ impl Store {
             draining: false,
             ahead: None,
             behind_bytes: 0,
+            log_start_round: 0,
             trimming: false,
             compacting: false,
             swapping: false,

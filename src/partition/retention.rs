@@ -63,7 +63,10 @@ impl Store {
         if to > position.high_watermark {
             return Err(DeleteError::OffsetOutOfRange);
         }
-        let sequence = self.advance_log_start(id, to);
+        // Where it starts there or later already, that may not be flushed yet.
+        let sequence = self.advance_log_start(id, to).or_else(|| {
+            self.with(id, |p| p.log.is_log_start_unsaved().then_some(p.log_start_round)).flatten()
+        });
         Ok(LogStartMove { partition: id, log_start: to.max(position.log_start), sequence })
     }
 
@@ -75,6 +78,7 @@ impl Store {
     pub async fn finish_delete_records(&self, begun: LogStartMove) -> Result<Offset, DeleteError> {
         if let Some(sequence) = begun.sequence {
             self.journal.reach(sequence, Durability::Flushed).await?;
+            self.with(begun.partition, |p| p.log.log_start_saved(begun.log_start));
         }
         self.trim_in_background(begun.partition);
         Ok(begun.log_start)
@@ -106,6 +110,7 @@ impl Store {
             }
             if let Some(sequence) = self.advance_log_start(id, log_start) {
                 self.journal.reach(sequence, Durability::Flushed).await?;
+                self.with(id, |p| p.log.log_start_saved(log_start));
                 moved += 1;
                 tracing::info!(partition = %id, %log_start, "retention moved the log start");
             }
@@ -127,7 +132,7 @@ impl Store {
         }
         partition.log.advance_log_start(to);
         let place = partition.log.end_place();
-        Some(self.journal.append(Append {
+        let sequence = self.journal.append(Append {
             slot,
             kind: EntryKind::LogStart,
             class: Durability::Flushed,
@@ -138,7 +143,9 @@ impl Store {
             next_offset: partition.log.end(),
             leader_epoch: partition.epoch(self.settings.incarnation),
             bytes: bytes::Bytes::new(),
-        }))
+        });
+        partition.log_start_round = sequence;
+        Some(sequence)
     }
 
     /// Has the next pass complete the files of a segment that was closed without an append.

@@ -9,6 +9,7 @@ mod broker;
 mod client;
 mod clients;
 mod commands;
+mod compaction;
 mod configs;
 mod counters;
 mod group_kill;
