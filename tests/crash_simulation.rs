@@ -539,6 +539,11 @@ async fn check(
 
 /// Left alone, a broker drains until there is room again, and then rests.
 fn settle(sim: &SimStorage, broker: &Broker) -> Result<(), Failure> {
+    sim.run_until(STEPS_MAX, || false);
+    for store in &broker.stores {
+        // Whatever waits for space tries again.
+        store.tick(Monotonic(0));
+    }
     let rests = sim.run_until(STEPS_MAX, || false) || !sim.step();
     let failed = broker.stores.iter().any(|s| s.failure().is_some());
     if failed {
@@ -624,8 +629,14 @@ fn run(seed: u64) -> Result<(u32, Seen), Failure> {
         if sim.choose(4) != 0 {
             broker.drop_old_journals(&sim);
         }
-        if sim.choose(6) == 0 {
-            sim.set_faults(Faults { fail: 200 });
+        // A disk that fails, or one without space until the end of this start, or a good one.
+        match sim.choose(12) {
+            0 | 1 => sim.set_faults(Faults { fail: 200, full: 0 }),
+            2 | 3 => {
+                let full = [3_000, 20_000, u16::MAX][sim.choose(3) as usize];
+                sim.set_faults(Faults { fail: 0, full });
+            }
+            _ => {}
         }
         let operations = 20 + sim.choose(if small { 250 } else { 120 });
         let mut now = 0;
@@ -637,7 +648,7 @@ fn run(seed: u64) -> Result<(u32, Seen), Failure> {
                 8 => {
                     now += sim.choose(200_000_000);
                     for store in &broker.stores {
-                        store.journal().tick(Monotonic(now));
+                        store.tick(Monotonic(now));
                     }
                 }
                 _ => match sim.choose(12) {
@@ -675,6 +686,11 @@ fn run(seed: u64) -> Result<(u32, Seen), Failure> {
         let fenced = broker.stores.iter().any(|s| s.failure().is_some());
         let clean = !fenced && sim.choose(4) == 0;
         if clean {
+            // Whatever waits for space tries again.
+            sim.run_until(2_000, || false);
+            for store in &broker.stores {
+                store.tick(Monotonic(now));
+            }
             let stopping = Rc::clone(&broker);
             let stopped = sim.block_on(STEPS_MAX, async move {
                 for store in &stopping.stores {

@@ -97,6 +97,8 @@ pub struct Config {
     pub journal_flush_ms: u64,
     /// `journal.ring.bytes`, per core, a multiple of [`BLOCK`].
     pub journal_ring_bytes: usize,
+    /// `disk.reserve.bytes`.
+    pub disk_reserve_bytes: u64,
     /// `socket.request.max.bytes`.
     pub socket_request_max_bytes: usize,
     /// `producer.id.expiration.ms`.
@@ -197,6 +199,10 @@ impl Config {
         )
         .map_err(|(key, problem)| checked.error(key, problem))?;
         let cores = checked.parsed("cores", |text| parse_cores(text, machine))?;
+        let journal_ring_bytes = match checked.value("journal.ring.bytes")? {
+            Value::Derived => default_ring_bytes(machine.memory_bytes, cores.len()),
+            _ => checked.number::<usize>("journal.ring.bytes")? / BLOCK * BLOCK,
+        };
         let journal_dir = checked.text("journal.dir")?;
         let rack = checked.text("broker.rack")?;
         values::check(settings)?;
@@ -242,9 +248,10 @@ impl Config {
                 _ => Durability::Flushed,
             },
             journal_flush_ms: checked.number("journal.flush.ms")?,
-            journal_ring_bytes: match checked.value("journal.ring.bytes")? {
-                Value::Derived => default_ring_bytes(machine.memory_bytes, cores.len()),
-                _ => checked.number::<usize>("journal.ring.bytes")? / BLOCK * BLOCK,
+            journal_ring_bytes,
+            disk_reserve_bytes: match checked.value("disk.reserve.bytes")? {
+                Value::Derived => 2 * journal_ring_bytes as u64 * cores.len() as u64,
+                _ => checked.number("disk.reserve.bytes")?,
             },
             cores,
             producer_id_expiration_ms: checked.number("producer.id.expiration.ms")?,
@@ -315,6 +322,7 @@ impl Config {
                 }
                 ("cores", _) => list(&self.cores),
                 ("journal.ring.bytes", true) => self.journal_ring_bytes.to_string(),
+                ("disk.reserve.bytes", true) => self.disk_reserve_bytes.to_string(),
                 ("log.roll.ms", true) => self.log_roll_ms.to_string(),
                 ("log.retention.ms", true) => self.log_retention_ms.to_string(),
                 _ => setting.value,

@@ -100,11 +100,18 @@ fn check_topic(
     let internal = topic.ok().filter(|topic| topic.is_internal());
     let why = internal.map(|topic| format!("Cannot append to internal topic {}", topic.name));
     let topic = if why.is_some() { Err(ErrorCode::InvalidTopicException) } else { topic };
+    let full = shard.broker().missing_space().map(|missing| {
+        format!("the broker's disk is nearly full: {missing} bytes more have to be free")
+    });
     let parts = data
         .partition_data
         .iter()
         .map(|partition| {
             let checked = match (refused, topic) {
+                (None, Ok(_)) if full.is_some() => {
+                    let code = ErrorCode::KafkaStorageError;
+                    Err(refusal(partition.index, code, full.as_deref()))
+                }
                 (Some(code), _) => Err(refusal(partition.index, code, None)),
                 (None, Err(code)) => Err(refusal(partition.index, code, why.as_deref())),
                 // There is one replica.
@@ -309,6 +316,10 @@ fn complete(
                 ProducerError::OutOfOrder { .. } => ErrorCode::OutOfOrderSequenceNumber,
             };
             *response = refusal(response.index, code, Some(&error.to_string()));
+        }
+        Some(Err(AppendFailure::DiskFull)) => {
+            let code = ErrorCode::KafkaStorageError;
+            *response = refusal(response.index, code, Some("there is no space left on the disk"));
         }
         Some(Err(AppendFailure::Storage)) | None => {
             *response = refusal(response.index, ErrorCode::KafkaStorageError, None);

@@ -59,7 +59,10 @@ pub(super) async fn prepare(
     size: usize,
 ) -> io::Result<Prepared> {
     let file = storage.open(&path, Open::Create).await?;
-    file.reserve(size as u64).await?;
+    if let Err(error) = file.reserve(size as u64).await {
+        file.close().await?;
+        return Err(error);
+    }
     let chunk = size.min(PREPARE_CHUNK);
     let zeros = crate::storage::block_buffer(&*storage, &vec![0; chunk]);
     let mut at = 0;
@@ -193,6 +196,10 @@ impl Files {
         let name = self.next_name;
         self.next_name += 1;
         Some(name)
+    }
+
+    pub(super) fn abandon_prepare(&mut self) {
+        self.preparing = false;
     }
 
     pub(super) fn end_prepare(&mut self, file: Prepared) {

@@ -24,7 +24,7 @@ use self::format::Chain;
 pub use self::round::{Append, Placed, Round, Slot};
 pub use self::waits::{Fenced, Reach, Waits};
 use crate::limits::{ROUND_EAGER_BYTES, ROUNDS_IN_FLIGHT_MAX};
-use crate::storage::Storage;
+use crate::storage::{Storage, is_full};
 use crate::time::Monotonic;
 use crate::types::Durability;
 
@@ -94,6 +94,8 @@ struct State {
     flushing: bool,
     last_flush: Monotonic,
     scheduled: bool,
+    /// A file that takes so many bytes is wanted, and there was no space for it.
+    unprepared: Option<usize>,
     stopped: Option<io::ErrorKind>,
 }
 
@@ -150,6 +152,7 @@ impl Journal {
                 flushing: false,
                 last_flush: Monotonic::default(),
                 scheduled: false,
+                unprepared: None,
                 stopped: None,
             }),
             counters: Cell::default(),
@@ -195,7 +198,7 @@ impl Journal {
         }
     }
 
-    /// Whether an append may be taken now; else wait for [`Journal::room`]. The last eighth of the ring
+    /// Whether an append may be taken now; else wait for [`Journal::freed`]. The last eighth of the ring
     /// is kept for drains.
     #[must_use]
     pub fn has_room(&self) -> bool {
@@ -204,16 +207,18 @@ impl Journal {
             < self.settings.ring_bytes - self.settings.ring_bytes / 8
     }
 
-    /// Waits until older rounds have been drained. Returns at once if there is room.
+    /// Waits until older rounds have been drained, or [`Journal::wake_room`] says to look again.
     ///
     /// # Errors
     /// [`Fenced`] when the core has failed.
-    pub async fn room(&self) -> Result<(), Fenced> {
-        while !self.has_room() {
-            self.count(|c| c.room_waits += 1);
-            self.room.reach(self.room.reached() + 1).await?;
-        }
-        Ok(())
+    pub async fn freed(&self) -> Result<(), Fenced> {
+        self.count(|c| c.room_waits += 1);
+        self.room.reach(self.room.reached() + 1).await
+    }
+
+    /// Has whoever waits for room look again.
+    pub fn wake_room(&self) {
+        self.room.advance(self.room.reached() + 1);
     }
 
     /// Bytes of rounds that are not drained yet, with those still open.
@@ -306,6 +311,10 @@ impl Journal {
         if due {
             self.state.borrow_mut().last_flush = now;
             self.start_flush();
+        }
+        let unprepared = self.state.borrow_mut().unprepared.take();
+        if let Some(len) = unprepared {
+            self.prepare_file(len);
         }
     }
 
@@ -561,6 +570,11 @@ impl Journal {
     fn prepare_file(self: &Rc<Journal>, len: usize) {
         let number = {
             let mut state = self.state.borrow_mut();
+            if let Some(wanted) = &mut state.unprepared {
+                // There was no space a moment ago.
+                *wanted = len.max(*wanted);
+                return;
+            }
             match state.files.begin_prepare() {
                 Some(number) => number,
                 None => return,
@@ -569,13 +583,21 @@ impl Journal {
         let size = self.settings.file_bytes.max(crate::storage::align_up(len));
         let path = files::path(&self.settings.directory, self.settings.chain, number);
         let journal = Rc::clone(self);
-        let preparing = files::prepare(Rc::clone(&self.storage), path, size);
+        let preparing = files::prepare(Rc::clone(&self.storage), path.clone(), size);
         self.storage.spawn(Box::pin(async move {
             match preparing.await {
                 Ok(file) => {
                     journal.state.borrow_mut().files.end_prepare(file);
                     journal.prepared.advance(journal.prepared.reached() + 1);
                     journal.submit();
+                }
+                Err(error) if is_full(&error) => {
+                    // Rounds wait for it; the next tick tries again.
+                    let gone = journal.storage.remove(&path).await;
+                    let mut state = journal.state.borrow_mut();
+                    state.files.abandon_prepare();
+                    state.unprepared = Some(len);
+                    tracing::warn!(%error, removed = gone.is_ok(), "no space for another journal file");
                 }
                 Err(error) => journal.fence(&error),
             }

@@ -288,8 +288,7 @@ impl Connection {
             Some(room) => (stream.poll_read(cx, room), None),
             None => {
                 let mut scratch = self.connections.take_scratch();
-                let room = scratch.get_mut(..self.receiver.receive_bytes()).unwrap_or(&mut []);
-                (stream.poll_read(cx, room), Some(scratch))
+                (stream.poll_read(cx, &mut scratch), Some(scratch))
             }
         };
         match (result, scratch) {

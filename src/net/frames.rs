@@ -23,15 +23,8 @@ pub(super) const SCRATCH_BYTES: usize = 64 * 1024;
 /// Largest single receive into a frame.
 const DIRECT_BYTES_MAX: usize = 256 * 1024;
 
-/// With less missing of a smaller frame, the shard's receive buffer is used, which may bring the next
-/// frames as well.
+/// With less missing, the shard's receive buffer is used, which may bring the next frames as well.
 const DIRECT_BYTES_MIN: usize = 16 * 1024;
-
-/// After a frame of this length another is expected: only its beginning comes through the receive buffer.
-const LARGE_FRAME_BYTES: usize = 32 * 1024;
-
-/// That beginning.
-const BEGINNING_BYTES: usize = 4 * 1024;
 
 /// A smaller frame is not worth a place in the pool.
 const POOLED_BYTES_MIN: usize = 16 * 1024;
@@ -188,20 +181,11 @@ pub(super) struct Receiver {
     header: [u8; HEADER_BYTES],
     header_len: usize,
     filling: Option<Filling>,
-    /// Whether the last frame was a large one.
-    large: bool,
 }
 
 impl Receiver {
     pub(super) fn new(pool: Arc<FramePool>, frame_bytes_max: usize) -> Receiver {
-        Receiver {
-            pool,
-            frame_bytes_max,
-            header: [0; 4],
-            header_len: 0,
-            filling: None,
-            large: false,
-        }
+        Receiver { pool, frame_bytes_max, header: [0; 4], header_len: 0, filling: None }
     }
 
     /// The next frame that `input` completes; `input` is left after it, or empty if there is none.
@@ -249,22 +233,13 @@ impl Receiver {
         match usize::try_from(len) {
             Err(_) => Err(FrameError::Negative(len)),
             Ok(len) if len > max => Err(FrameError::TooLong { len, max }),
-            Ok(len) => {
-                self.large = len >= LARGE_FRAME_BYTES;
-                Ok(Some(len))
-            }
+            Ok(len) => Ok(Some(len)),
         }
-    }
-
-    /// How much to receive at once where [`Receiver::direct`] has no place for it.
-    pub(super) fn receive_bytes(&self) -> usize {
-        if self.large && self.filling.is_none() { BEGINNING_BYTES } else { SCRATCH_BYTES }
     }
 
     /// Where to receive into, when so much of a frame is missing that it should come without a copy.
     pub(super) fn direct(&mut self, counters: &NetCounters) -> Option<&mut [u8]> {
-        let least = if self.large { 1 } else { DIRECT_BYTES_MIN };
-        let filling = self.filling.as_mut().filter(|f| f.missing() >= least)?;
+        let filling = self.filling.as_mut().filter(|f| f.missing() >= DIRECT_BYTES_MIN)?;
         let room = filling.room(0, counters);
         let len = room.len().min(DIRECT_BYTES_MAX);
         room.get_mut(..len)

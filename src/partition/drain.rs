@@ -32,7 +32,7 @@ use crate::limits::{
 use crate::log::epochs::checkpoint_text;
 use crate::log::segment::path as segment_path;
 use crate::log::{DrainPlan, Head, Place, Source};
-use crate::storage::{Buffer, File, Open, align_down, align_up, replace_file};
+use crate::storage::{Buffer, File, Open, align_down, align_up, is_full, replace_file};
 use crate::types::{Durability, Offset, TopicPartition};
 
 /// Kafka's name for the file of leader epochs.
@@ -127,12 +127,16 @@ impl Store {
         self.storage.spawn(Box::pin(async move {
             let result = store.pass().await;
             store.state.borrow_mut().draining = false;
+            store.pass_ends.advance(store.pass_ends.reached() + 1);
             match result {
                 Ok(()) => {
+                    store.found_space();
                     store.count(|c| c.drain_passes += 1);
                     store.passes.advance(store.passes.reached() + 1);
                     store.drain_if_needed();
                 }
+                // What it would have drained stays in the journal, until there is space again.
+                Err(error) if is_full(&error) => store.found_full(&error),
                 // The first failed drain fences the core: simpler than rule 10's second chance, and as
                 // safe (docs/decisions/0005-the-first-failed-drain-fences.md).
                 Err(error) => store.journal.fence(&error),
@@ -164,12 +168,20 @@ impl Store {
     async fn drain_group(&self, slots: &[Slot], spills: &Cell<usize>) -> io::Result<()> {
         let work = RefCell::new(slots.iter().copied());
         let drained = RefCell::new(Vec::new());
+        let full = RefCell::new(None);
         let worker = || async {
             loop {
                 let next = work.borrow_mut().next();
                 let Some(slot) = next else { return io::Result::Ok(()) };
-                if let Some(done) = self.drain(slot, spills).await? {
-                    drained.borrow_mut().push(done);
+                match self.drain(slot, spills).await {
+                    Ok(Some(done)) => drained.borrow_mut().push(done),
+                    Ok(None) => {}
+                    // There is no need to try the others; those that are through are finished below.
+                    Err(error) if is_full(&error) => {
+                        *full.borrow_mut() = Some(error);
+                        work.borrow_mut().by_ref().for_each(drop);
+                    }
+                    Err(error) => return Err(error),
                 }
             }
         };
@@ -203,7 +215,7 @@ impl Store {
         for done in &drained {
             self.end_work(done.slot, done.id);
         }
-        Ok(())
+        full.into_inner().map_or(Ok(()), Err)
     }
 
     /// Writes the checkpoint and lets go of the journal files that it makes unnecessary.
@@ -280,7 +292,13 @@ impl Store {
             result = self.drain_step(id, slot, &mut open, None).await;
         }
         if let Err(error) = result {
-            self.end_work(slot, id);
+            if is_full(&error)
+                && let Some(segment) = open
+            {
+                // What earlier steps wrote counts as drained.
+                self.finish_segment(&segment).await.map_err(io::Error::other)?;
+            }
+            self.release_work(slot);
             return Err(error);
         }
         // A partial block that is spilled, or in the journal of an earlier start, stays where it is.
@@ -321,8 +339,16 @@ impl Store {
         Begun::Yes(partition.id)
     }
 
+    /// Ends work on a partition that drained nothing: its journal files are needed as before.
+    pub(super) fn release_work(&self, slot: Slot) {
+        if let Some(partition) = self.state.borrow_mut().partitions.get_mut(slot.0 as usize) {
+            partition.draining = false;
+        }
+        self.idle.advance(self.idle.reached() + 1);
+    }
+
     /// Ends work on a partition, and notes which journal file holds its oldest byte now.
-    pub(super) fn end_work(&self, slot: Slot, id: TopicPartition) {
+    fn end_work(&self, slot: Slot, id: TopicPartition) {
         let mut state = self.state.borrow_mut();
         let Some(partition) = state.partitions.get_mut(slot.0 as usize) else { return };
         if partition.id != id {
@@ -408,15 +434,18 @@ impl Store {
                 }
             }
         };
-        let (place, head, more) = self.drain_into(id, slot, &plan, &mut segment).await?;
+        let result = self.drain_into(id, slot, &plan, &mut segment).await;
         let directory = segment.directory.clone();
+        *open = Some(segment);
+        let (place, head, more) = result?;
         match place {
             Some(place) => {
                 self.with(id, |p| p.log.drained_to(place, head, plan.next_offset));
-                *open = Some(segment);
             }
             None => {
-                self.finish_segment(&segment).await?;
+                if let Some(segment) = open.take() {
+                    self.finish_segment(&segment).await?;
+                }
                 self.with(id, |p| p.log.sealed(plan.from.segment));
             }
         }
@@ -448,8 +477,11 @@ impl Store {
         let from = plan.from.position;
         let head_len = plan.head.len() as u64;
         let idle = plan.extents.is_empty() && !plan.last;
+        // A step of its own, which can be done again: with the batches of a segment's last extents noted
+        // in its indexes, it could not.
+        let seal = plan.last && plan.extents.is_empty();
         let head = self.load_head(&plan.head, &file, from).await?;
-        let whole = if plan.last || idle { align_up_u64(plan.to) } else { align_down(plan.to) };
+        let whole = if seal || idle { align_up_u64(plan.to) } else { align_down(plan.to) };
         if matches!(plan.head, Head::Disk(_)) && whole > from {
             // The block on disk is about to be written again: it must not be the only copy (rule 13).
             let next = self.with(id, |p| p.log.head_next_offset()).unwrap_or_default();
@@ -470,7 +502,7 @@ impl Store {
             self.note_indexes(id, plan, &pieces, &directory).await?;
         }
         segment.unflushed |= whole > from;
-        if plan.last {
+        if seal {
             file.truncate(plan.to).await?;
             file.flush().await?;
             segment.unflushed = false;
@@ -484,11 +516,11 @@ impl Store {
             return Ok((place(from), Head::Disk(usize_of(head_len)?), false));
         }
         if plan.to == whole {
-            return Ok((place(whole), Head::None, whole > from));
+            return Ok((place(whole), Head::None, whole > from || plan.last));
         }
         let tail = partial_block(&pieces, whole, plan.to)?;
         // A step that moved nothing out ends the drain: the rest waits for more to come.
-        Ok((place(whole), Head::Memory(tail), whole > from))
+        Ok((place(whole), Head::Memory(tail), whole > from || plan.last))
     }
 
     /// Puts the partial block at `place`, which is journaled already, into the journal again; the round

@@ -12,7 +12,7 @@ use crate::log::index::{IndexWrite, IndexedBatch, SegmentIndex, relative};
 use crate::log::segment::path as segment_path;
 use crate::log::{DrainPlan, Head};
 use crate::record::{BatchHeader, HEADER_SIZE, batches};
-use crate::storage::{Open, block_buffer, read_file, replace_file};
+use crate::storage::{Open, block_buffer, is_full, read_file, replace_file};
 use crate::types::{Offset, TopicPartition};
 
 /// Extensions of the two files.
@@ -34,17 +34,17 @@ impl Store {
         let writes = self.with(id, |p| {
             let index = &mut p.log.segment_mut(base)?.index;
             let writes = (index.offsets_to_write(least), index.times_to_write(least));
-            if writes.0.is_some() {
-                index.offsets_written();
-            }
-            if writes.1.is_some() {
-                index.times_written();
-            }
             Some(writes)
         });
         let Some((offsets, times)) = writes.flatten() else { return Ok(()) };
-        self.write_index(directory, base, OFFSETS, offsets).await?;
-        self.write_index(directory, base, TIMES, times).await
+        // What cannot be written for want of space stays to be written with what comes later.
+        if self.write_index(directory, base, OFFSETS, offsets).await? {
+            self.with(id, |p| p.log.segment_mut(base).map(|s| s.index.offsets_written()));
+        }
+        if self.write_index(directory, base, TIMES, times).await? {
+            self.with(id, |p| p.log.segment_mut(base).map(|s| s.index.times_written()));
+        }
+        Ok(())
     }
 
     /// Notes the drained batches in the indexes in memory.
@@ -73,12 +73,19 @@ impl Store {
         base: Offset,
         extension: &str,
         write: Option<IndexWrite>,
-    ) -> io::Result<()> {
-        let Some(IndexWrite { position, bytes }) = write else { return Ok(()) };
+    ) -> io::Result<bool> {
+        let Some(IndexWrite { position, bytes }) = write else { return Ok(false) };
         let path = segment_path(directory, base, extension);
-        let file = self.storage.open(&path, Open::Create).await?;
-        file.write(block_buffer(&*self.storage, &bytes), position).await?;
-        file.close().await
+        let file = match self.storage.open(&path, Open::Create).await {
+            Err(error) if is_full(&error) => return Ok(false),
+            file => file?,
+        };
+        let written = file.write(block_buffer(&*self.storage, &bytes), position).await;
+        file.close().await?;
+        match written {
+            Err(error) if is_full(&error) => Ok(false),
+            written => written.map(|()| true),
+        }
     }
 
     /// Writes the whole indexes of a segment that is complete (rule 14).

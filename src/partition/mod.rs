@@ -47,7 +47,7 @@ use crate::log::segment::directory;
 use crate::log::{Log, LogCheckpoint, LogSettings, Place, Recovered, SealedSegment};
 use crate::record::BatchHeader;
 use crate::storage::Storage;
-use crate::time::Timestamp;
+use crate::time::{Monotonic, Timestamp};
 use crate::types::{Durability, LeaderEpoch, Offset, TopicPartition};
 
 /// How a core stores.
@@ -111,6 +111,15 @@ pub enum AppendError {
     Fenced,
     /// The batch does not follow what its producer has written.
     Producer(ProducerError),
+}
+
+/// Why there will be no room for an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoom {
+    /// The core is fenced after a failed write or flush.
+    Fenced,
+    /// The journal is full, and there is no space to drain it to.
+    DiskFull,
 }
 
 /// An append that has its place; it is acknowledged when `sequence` reaches its class.
@@ -234,12 +243,16 @@ pub struct Store {
     watched: RefCell<Option<Watched>>,
     /// Counts drain passes; 1 more than that when earlier starts' journals are not needed any more.
     passes: Waits,
+    /// Counts the ends of passes, also of those that found no space.
+    pass_ends: Waits,
     /// What a partition acts on until it is told its topic's configs.
     topic_defaults: Rc<TopicConfigs>,
     recovered_drained: Waits,
     /// Counts ends of work on single partitions.
     idle: Waits,
     failed: RefCell<Option<String>>,
+    /// The last drain found no space.
+    full: Cell<bool>,
 }
 
 /// What a core's checkpoint holds.
@@ -280,10 +293,12 @@ impl Store {
             counters: Cell::default(),
             watched: RefCell::new(None),
             passes: Waits::default(),
+            pass_ends: Waits::default(),
             topic_defaults: Rc::default(),
             recovered_drained: Waits::default(),
             idle: Waits::default(),
             failed: RefCell::new(None),
+            full: Cell::new(false),
         });
         let observer: Weak<dyn Observer> = Rc::downgrade(&store) as Weak<dyn Observer>;
         store.journal.observe(observer);
@@ -537,13 +552,40 @@ impl Store {
     /// Waits until the journal has room for another append.
     ///
     /// # Errors
-    /// [`Fenced`] when the core has failed.
-    pub async fn room(&self) -> Result<(), Fenced> {
-        if self.journal.has_room() {
-            return Ok(());
+    /// When the core has failed, or the journal cannot be drained for want of space.
+    pub async fn room(&self) -> Result<(), NoRoom> {
+        while !self.journal.has_room() {
+            if self.full.get() {
+                return Err(NoRoom::DiskFull);
+            }
+            self.drain_if_needed();
+            self.journal.freed().await.map_err(|_| NoRoom::Fenced)?;
         }
-        self.drain_if_needed();
-        self.journal.room().await
+        Ok(())
+    }
+
+    /// What is to be done from time to time: flushes that are due, and another try where there was no
+    /// space.
+    pub fn tick(&self, now: Monotonic) {
+        self.journal.tick(now);
+        if self.full.get() {
+            self.start_pass();
+        }
+    }
+
+    /// Notes that a drain found no space: what it was to drain stays in the journal, and the next tick
+    /// tries again.
+    fn found_full(&self, error: &io::Error) {
+        if !self.full.replace(true) {
+            tracing::error!(%error, directory = %self.settings.data.display(), "no space for what is                 in the journal: nothing is lost, and records are refused when the journal is full;                 free some space");
+            self.journal.wake_room();
+        }
+    }
+
+    fn found_space(&self) {
+        if self.full.replace(false) {
+            tracing::info!("there is space again: the journal is being drained");
+        }
     }
 
     /// Where a partition stands.
@@ -686,7 +728,7 @@ impl Store {
         loop {
             let pass = {
                 let state = self.state.borrow();
-                state.draining.then(|| self.passes.reach(self.passes.reached() + 1))
+                state.draining.then(|| self.pass_ends.reach(self.pass_ends.reached() + 1))
             };
             match pass {
                 Some(pass) => pass.await.map_err(fenced)?,
@@ -836,6 +878,7 @@ impl Observer for Store {
     fn fenced(&self, error: &io::Error) {
         self.failed.borrow_mut().get_or_insert_with(|| error.to_string());
         self.passes.fence();
+        self.pass_ends.fence();
         self.recovered_drained.fence();
         self.idle.fence();
     }

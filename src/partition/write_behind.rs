@@ -14,7 +14,7 @@ use crate::journal::Round;
 use crate::limits::WRITES_BEHIND_AT_ONCE;
 use crate::log::segment::path as segment_path;
 use crate::log::{AheadPlan, Place, Source};
-use crate::storage::{Open, align_down};
+use crate::storage::{Open, align_down, is_full};
 use crate::types::TopicPartition;
 
 impl Store {
@@ -63,9 +63,11 @@ impl Store {
             self.storage.spawn(Box::pin(async move {
                 let result = store.write_ahead(id).await;
                 store.state.borrow_mut().writing_behind -= 1;
-                store.end_work(slot, id);
+                store.release_work(slot);
                 match result {
                     Ok(()) => store.write_behind(),
+                    // The pass will find it so, too, and wait.
+                    Err(error) if is_full(&error) => {}
                     Err(error) => store.journal.fence(&error),
                 }
             }));

@@ -9,6 +9,7 @@ mod import;
 mod offline;
 mod service;
 mod shard_main;
+mod space;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,6 +28,7 @@ use self::directory::DataDirectory;
 pub use self::import::{ImportRequest, Imported, ImportedPartition, import};
 pub use self::offline::{seal, verify};
 use self::shard_main::{ShardEvent, ShardSeed};
+use self::space::SpaceWatch;
 use crate::config::{Config, Listener, NamedListener};
 use crate::limits::{EXECUTOR_MEMORY, PREEMPT_TIMER};
 use crate::log::Recovered;
@@ -116,8 +118,14 @@ pub fn run(config: Config, mut announce: impl FnMut(&str)) -> Result<(), ServerE
         cluster_id: directory.cluster_id().to_owned(),
         advertised: listeners.iter().map(|bound| bound.endpoint.clone()).collect(),
         leader_epoch: start.incarnation,
+        missing_space: Arc::default(),
         config: config.clone(),
     };
+    let mut watched = vec![directories.data.clone()];
+    watched.extend(config.journal_dir.clone());
+    let space =
+        SpaceWatch::new(watched, config.disk_reserve_bytes, Arc::clone(&broker.missing_space));
+    space.look();
     let shared = Arc::new(Shared {
         stop: AtomicBool::new(false),
         quiet: AtomicUsize::new(0),
@@ -169,7 +177,7 @@ pub fn run(config: Config, mut announce: impl FnMut(&str)) -> Result<(), ServerE
         }
         None => None,
     };
-    let mut watch = Watch { shared, nudges, turns: Vec::new() };
+    let mut watch = Watch { shared, nudges, turns: Vec::new(), space };
     watch.until_ready(&watching, usize::from(cores))?;
     let took = Clock::monotonic().since(started);
     for line in banner(&broker, &addresses, recovered.clean, recovered.rounds) {
@@ -377,6 +385,7 @@ struct Watch {
     shared: Arc<Shared>,
     nudges: Vec<OwnedFd>,
     turns: Vec<(u64, Monotonic)>,
+    space: SpaceWatch,
 }
 
 impl Watch {
@@ -419,7 +428,10 @@ impl Watch {
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(ServerError::Runtime("a shard ended by itself".to_owned()));
                 }
-                Err(RecvTimeoutError::Timeout) => self.look_for_stalls(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.look_for_stalls();
+                    self.space.look();
+                }
             }
         }
         Ok(())

@@ -156,6 +156,8 @@ pub enum AppendFailure {
     UnknownPartition,
     /// The shard's journal failed.
     Storage,
+    /// The journal is full, and there is no space on the disk to drain it to.
+    DiskFull,
     /// The batch does not follow what its producer has written.
     Producer(ProducerError),
 }

@@ -16,6 +16,8 @@ mod producer_ids;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -37,7 +39,7 @@ use crate::journal::Waits;
 use crate::log::epochs::EpochEnd;
 use crate::log::{Recovered, RetentionRules};
 use crate::metadata::{Image, MetadataRecord, Topic};
-use crate::partition::{DeleteError, Outcome, ReadError, ReadRequest, Store};
+use crate::partition::{DeleteError, NoRoom, Outcome, ReadError, ReadRequest, Store};
 use crate::time::{Clock, Monotonic};
 use crate::types::{Durability, LeaderEpoch, Offset, ShardId, TopicPartition};
 
@@ -63,9 +65,17 @@ pub struct Broker {
     pub advertised: Vec<Endpoint>,
     /// Leader epoch of this start.
     pub leader_epoch: i32,
+    /// Bytes that have to become free on the disk before records are taken; 0 while they are.
+    pub missing_space: Arc<AtomicU64>,
 }
 
 impl Broker {
+    /// How many bytes have to become free on the disk before records are taken.
+    #[must_use]
+    pub fn missing_space(&self) -> Option<u64> {
+        Some(self.missing_space.load(Ordering::Relaxed)).filter(|missing| *missing > 0)
+    }
+
     /// Where clients that came by that listener are told to connect.
     #[must_use]
     pub fn endpoint(&self, listener: u16) -> Endpoint {
@@ -270,7 +280,7 @@ impl Shard {
 
     /// The shard's clock tick.
     pub fn tick(&self, now: Monotonic) {
-        self.store.journal().tick(now);
+        self.store.tick(now);
         self.parked.tick(now);
         self.groups.tick(now);
         if now >= self.expiry_due.get() {
@@ -388,11 +398,18 @@ impl Shard {
             let begun = match begun {
                 Some(begun) => begun,
                 None => {
-                    let room =
-                        shard.turns.reach(given).await.is_ok() && shard.store.room().await.is_ok();
-                    let begun = shard.begin_appends(&appends);
+                    let turn = shard.turns.reach(given).await.is_ok();
+                    let refused = match shard.store.room().await {
+                        Ok(()) if turn => None,
+                        Err(NoRoom::DiskFull) => Some(AppendFailure::DiskFull),
+                        _ => Some(AppendFailure::Storage),
+                    };
+                    let begun = match refused {
+                        None => shard.begin_appends(&appends),
+                        Some(failure) => vec![Err(failure); appends.len()],
+                    };
                     shard.turns.advance(given + 1);
-                    if room { begun } else { vec![Err(AppendFailure::Storage); appends.len()] }
+                    begun
                 }
             };
             let mut done = Vec::with_capacity(begun.len());

@@ -200,6 +200,13 @@ pub trait Storage {
     fn spawn(&self, job: Job);
 }
 
+/// Whether an error says that there is no space left, which may pass; nothing was written then.
+#[must_use]
+pub fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
 /// Rounds up to a whole number of blocks.
 #[must_use]
 pub fn align_up(len: usize) -> usize {

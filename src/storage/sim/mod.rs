@@ -43,7 +43,12 @@ pub enum Crash {
 pub struct Faults {
     /// A write or flush reports an error (and may or may not have happened).
     pub fail: u16,
+    /// There is no space to reserve, or to write past a file's end.
+    pub full: u16,
 }
+
+/// Where the metadata log is.
+const METADATA_LOG: &str = "metadata.log";
 
 struct World {
     rng: SmallRng,
@@ -326,7 +331,9 @@ impl World {
         let fails = matches!(operation.kind, Kind::Write { .. } | Kind::Flush { .. })
             && self.faults.fail > 0
             && self.choose(65536) < u64::from(self.faults.fail);
-        let answer = if fails {
+        let answer = if self.is_full(&operation.kind) {
+            Err(io::ErrorKind::StorageFull.into())
+        } else if fails {
             self.failed += 1;
             // The operation may have happened all the same.
             self.leave_behind(&operation.kind, Crash::Power);
@@ -338,6 +345,23 @@ impl World {
         operation.done = Some(answer);
         self.operations.insert(id, operation);
         waker
+    }
+
+    fn is_full(&mut self, kind: &Kind) -> bool {
+        if self.faults.full == 0 {
+            return false;
+        }
+        let (inode, wants) = match kind {
+            Kind::Reserve { inode, size } => (*inode, *size > self.disk.size(*inode)),
+            Kind::Write { inode, position, buffer } => {
+                let end = position + buffer.bytes().len() as u64;
+                (*inode, end > self.disk.size(*inode))
+            }
+            _ => return false,
+        };
+        // The broker keeps a ballast for its metadata log.
+        let metadata = self.disk.path_of(inode).is_some_and(|path| path.ends_with(METADATA_LOG));
+        wants && !metadata && self.choose(65536) < u64::from(self.faults.full)
     }
 
     fn perform(&mut self, kind: &Kind) -> io::Result<Answer> {
