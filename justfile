@@ -86,6 +86,7 @@ crash seeds="20000":
 deep:
     cargo build --release
     tests/clients/run
+    tests/clients/suites/run
 
 # Not built yet; each says so and fails.
 
@@ -97,6 +98,16 @@ fuzz:
 tune-check:
     @echo "the check of the host is not built yet: tuning/ says what it should have" && exit 1
 
+
+# Both real files through confluent-kafka and the Java client; results are written down.
+deep-round-trips *clients:
+    cargo build
+    tests/clients/round-trips/check {{clients}}
+
+# Segment files under Kafka's DumpLogSegments; the result is written down.
+deep-segments:
+    cargo build
+    tests/clients/segments/check
 
 # Groups with foreign clients: `just deep-groups`, or some suites as `just deep-groups tools java-static`.
 deep-groups *suites:

@@ -125,6 +125,9 @@ pub const EXECUTOR_MEMORY: usize = 64 * 1024;
 /// First journal file of a start; small, because it is written through before the broker is ready.
 pub const JOURNAL_FIRST_FILE_BYTES: usize = 4 * 1024 * 1024;
 
+/// The journal's ring while a data directory is worked on without a broker: it takes no appends of clients.
+pub const OFFLINE_RING_BYTES: usize = 32 * 1024 * 1024;
+
 /// Descriptors that a shard keeps open for reads.
 pub const OPEN_FILES_PER_SHARD: usize = 512;
 

@@ -80,6 +80,8 @@ fn completions_for_each_shell() -> Outcome {
 #[test]
 fn bad_usage_is_2() -> Outcome {
     assert!(refused(&["--lisen", "x:1"], 2)?.contains("did you mean --listen?"));
+    let misplaced = refused(&["-b", "x:1", "topic", "list"], 2)?;
+    assert!(misplaced.contains("behind the command"), "{misplaced}");
     assert!(refused(&["frobnicate"], 2)?.contains("frobnicate"));
     assert!(refused(&["completions"], 2)?.contains("see millstream --help"));
     refused(&["config"], 2)?;

@@ -116,7 +116,7 @@ fn parse_datetime(text: &str) -> Option<i64> {
         None => ("0", "0"),
         Some(seconds) => seconds.split_once('.').unwrap_or((seconds, "0")),
     };
-    let millis = number(&format!("{fraction:0<3}").get(..3)?, 999)?;
+    let millis = number(format!("{fraction:0<3}").get(..3)?, 999)?;
     // Days since 1970 in the Gregorian calendar, with years that begin in March.
     let shifted = if month > 2 { year } else { year - 1 };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;

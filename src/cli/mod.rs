@@ -8,6 +8,7 @@ mod configs;
 mod doctor;
 mod group;
 mod group_reset;
+mod log;
 mod logging;
 mod records;
 mod remote;
@@ -46,6 +47,7 @@ Examples:
   millstream topic consume visits --follow
   millstream group describe readers
   millstream cluster info
+  millstream log verify --data-dir /var/lib/millstream
 
 Exit codes: 0 clean, 1 runtime error, 2 bad usage, 78 bad configuration.";
 
@@ -75,6 +77,8 @@ enum Command {
     Group(group::GroupArgs),
     /// Look at a cluster
     Cluster(cluster::ClusterArgs),
+    /// Work on segment files and data directories without a broker
+    Log(log::LogArgs),
     /// Show what the broker needs of this machine and what it finds
     Doctor(SettingArgs),
     /// Print the completions for a shell
@@ -191,6 +195,17 @@ impl From<ConfigError> for Failure {
     }
 }
 
+#[cfg(feature = "runtime")]
+impl From<millstream::server::ServerError> for Failure {
+    fn from(error: millstream::server::ServerError) -> Failure {
+        if error.is_configuration() {
+            Failure::Unusable(error.to_string())
+        } else {
+            Failure::Runtime(error.to_string())
+        }
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         match error.kind() {
@@ -266,6 +281,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Topic(args) => topic::run(args),
         Command::Group(args) => group::run(args),
         Command::Cluster(args) => cluster::run(&args),
+        Command::Log(args) => log::run(args),
         Command::Config(ConfigCommand::Describe(args)) => configs::describe(&args),
         Command::Config(ConfigCommand::Alter(args)) => configs::alter(&args),
         Command::Completions { shell } => {
@@ -294,18 +310,17 @@ fn serve(config: Config) -> Result<(), Failure> {
         // A broker serves whether or not somebody reads its banner.
         let _ = writeln!(io::stdout().lock(), "{line}");
     };
-    millstream::server::run(config, announce).map_err(|error| {
-        if error.is_configuration() {
-            Failure::Unusable(error.to_string())
-        } else {
-            Failure::Runtime(error.to_string())
-        }
-    })
+    Ok(millstream::server::run(config, announce)?)
 }
 
 #[cfg(not(feature = "runtime"))]
 fn serve(_config: Config) -> Result<(), Failure> {
-    Err(Failure::Unusable("this build has no runtime; build with the default features".to_owned()))
+    Err(without_runtime())
+}
+
+#[cfg(not(feature = "runtime"))]
+fn without_runtime() -> Failure {
+    Failure::Unusable("this build has no runtime; build with the default features".to_owned())
 }
 
 /// Help and version as clap words them; anything else as one line.
@@ -329,7 +344,15 @@ fn usage(error: &clap::Error) -> ExitCode {
         ContextValue::Strings(words) => words.first().map(|word| format!("did you mean {word}?")),
         _ => None,
     });
-    eprintln!("{}; {}", cause.join(" "), remedy.as_deref().unwrap_or("see millstream --help"));
+    // Which broker, and how to print, is said behind the command.
+    let unexpected = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) => word.as_str(),
+        _ => "",
+    };
+    let behind = ["-b", "--bootstrap-server", "--json", "--timeout"].contains(&unexpected);
+    let elsewhere = "give it behind the command, as `millstream topic list -b HOST:PORT`";
+    let general = if behind { elsewhere } else { "see millstream --help" };
+    eprintln!("{}; {}", cause.join(" "), remedy.as_deref().unwrap_or(general));
     ExitCode::from(EXIT_USAGE)
 }
 

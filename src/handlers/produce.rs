@@ -17,7 +17,7 @@ use crate::protocol::messages::produce::{
 };
 use crate::record::{
     BatchError, BatchSummary, Codec, TimestampType, Validation, ValidationRules, recompress,
-    set_max_timestamp, validate_produce,
+    refused_records, set_max_timestamp, validate_produce,
 };
 use crate::shard::Shard;
 use crate::shard::message::{AppendDone, AppendFailure, Call, PartitionAppend, Reply};
@@ -168,8 +168,13 @@ fn check_partition(
     }
     let rules = rules(shard, reply, topic);
     let records = data.records.clone().unwrap_or_default();
-    let summary =
-        validate_produce(&records, &rules).map_err(|error| refuse_batch(data.index, &error))?;
+    let summary = validate_produce(&records, &rules).map_err(|error| {
+        let mut response = refuse_batch(data.index, &error);
+        if error.record_index().is_some() {
+            response.record_errors = record_errors(&records, &rules);
+        }
+        response
+    })?;
     let bytes =
         stamp_time(records, &rules, &summary).map_err(|error| refuse_batch(data.index, &error))?;
     let bytes = compress(topic, bytes).map_err(|error| refuse_batch(data.index, &error))?;
@@ -232,14 +237,18 @@ fn stamp_time(
 fn refuse_batch(index: i32, error: &BatchError) -> PartitionProduceResponse {
     let code = ErrorCode::try_from(error.error_code()).unwrap_or(ErrorCode::UnknownServerError);
     let message = error.to_string();
-    let mut response = refusal(index, code, Some(&message));
-    if let Some(batch_index) = error.record_index() {
-        response.record_errors = vec![BatchIndexAndErrorMessage {
+    refusal(index, code, Some(&message))
+}
+
+/// Each record at fault: the client sends the others again without them.
+fn record_errors(records: &[u8], rules: &ValidationRules) -> Vec<BatchIndexAndErrorMessage> {
+    refused_records(records, rules)
+        .into_iter()
+        .map(|(batch_index, error)| BatchIndexAndErrorMessage {
             batch_index,
-            batch_index_error_message: Some(text(message)),
-        }];
-    }
-    response
+            batch_index_error_message: Some(text(error.to_string())),
+        })
+        .collect()
 }
 
 fn refusal(index: i32, error_code: ErrorCode, message: Option<&str>) -> PartitionProduceResponse {

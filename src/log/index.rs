@@ -19,21 +19,21 @@ use crate::types::Offset;
 /// An entry of the offset index as it is in the file.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct OffsetEntry {
-    relative_offset: U32,
-    position: U32,
+pub(super) struct OffsetEntry {
+    pub(super) relative_offset: U32,
+    pub(super) position: U32,
 }
 
 /// An entry of the time index as it is in the file.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct TimeEntry {
-    timestamp: I64,
-    relative_offset: U32,
+pub(super) struct TimeEntry {
+    pub(super) timestamp: I64,
+    pub(super) relative_offset: U32,
 }
 
-const OFFSET_ENTRY: usize = size_of::<OffsetEntry>();
-const TIME_ENTRY: usize = size_of::<TimeEntry>();
+pub(super) const OFFSET_ENTRY: usize = size_of::<OffsetEntry>();
+pub(super) const TIME_ENTRY: usize = size_of::<TimeEntry>();
 
 /// The least that a disk writes at once: an entry that lies in two of them may be half there.
 const SECTOR: usize = 512;

@@ -14,6 +14,8 @@
 //! extents may reach further back (they are the tail cache).
 //! It does not know: high watermarks, acknowledgements, other partitions.
 
+pub mod adopt;
+pub mod check;
 pub mod compaction;
 pub mod epochs;
 pub mod index;
@@ -211,6 +213,8 @@ pub struct Log {
     /// Oldest first; the last is active.
     segments: VecDeque<Segment>,
     log_start: Offset,
+    /// The log start that a power cut cannot undo: files below it may go.
+    log_start_saved: Offset,
     /// Sealed segments up to this offset are sealed in a durable checkpoint, too.
     sealed_saved: Offset,
     end: Offset,
@@ -271,6 +275,7 @@ impl Log {
             settings,
             segments: VecDeque::from([first]),
             log_start: Offset::ZERO,
+            log_start_saved: Offset::ZERO,
             sealed_saved: Offset::ZERO,
             end: Offset::ZERO,
             epochs: Vec::new(),

@@ -290,6 +290,17 @@ impl Recovered {
         }
     }
 
+    /// Whether it never had a record.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        let start = Place { segment: Offset::ZERO, position: 0 };
+        self.extents.is_empty()
+            && self.sealed.is_empty()
+            && self.drained == start
+            && self.tail.is_some_and(|(len, _)| len == 0)
+            && self.log_start == Offset::ZERO
+    }
+
     /// Whether journal files of earlier starts are needed for it.
     #[must_use]
     pub fn needs_journal(&self) -> bool {
@@ -357,6 +368,7 @@ impl Recovered {
             settings,
             segments,
             log_start: self.log_start.min(end),
+            log_start_saved: self.log_start.min(end),
             sealed_saved,
             end,
             epochs,

@@ -79,18 +79,29 @@ impl Log {
         }
     }
 
+    /// Notes that journal or checkpoint say durably that the log starts at `log_start` at least.
+    pub fn log_start_saved(&mut self, log_start: Offset) {
+        self.log_start_saved = self.log_start_saved.max(log_start);
+    }
+
+    /// Whether a power cut could still undo the last move of the log start.
+    #[must_use]
+    pub fn is_log_start_unsaved(&self) -> bool {
+        self.log_start > self.log_start_saved
+    }
+
     /// Notes that a durable checkpoint says what is sealed up to `next_offset`.
     pub fn sealed_saved(&mut self, next_offset: Offset) {
         self.sealed_saved = self.sealed_saved.max(next_offset);
     }
 
-    /// The oldest segment, if nobody needs it: below the log start, complete, and not the only one.
+    /// The oldest segment, if nobody needs it: below the durable log start, complete, and not the only one.
     #[must_use]
     pub fn first_removable(&self) -> Option<Offset> {
         let first = self.segments.front()?;
         let removable = self.segments.len() > 1
             && first.sealed
-            && first.next_offset <= self.log_start
+            && first.next_offset <= self.log_start_saved
             && first.next_offset <= self.sealed_saved;
         removable.then_some(first.base)
     }
@@ -100,5 +111,30 @@ impl Log {
         if self.segments.front().is_some_and(|s| s.base == base) {
             self.segments.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Head, LogSettings, Place};
+    use crate::types::LeaderEpoch;
+
+    #[test]
+    fn no_segment_goes_before_the_log_start_is_durable() {
+        let settings =
+            LogSettings { segment_bytes: 1000, segment_ms: i64::MAX, index_interval_bytes: 0 };
+        let mut log = Log::new(settings);
+        log.append(1000, 10, Timestamp(1), LeaderEpoch(0));
+        log.append(1000, 10, Timestamp(1), LeaderEpoch(0));
+        log.drained_to(Place { segment: Offset(0), position: 0 }, Head::None, Offset(0));
+        log.sealed(Offset(0));
+        log.sealed_saved(Offset(10));
+        log.advance_log_start(Offset(15));
+        assert!(log.is_log_start_unsaved());
+        assert_eq!(log.first_removable(), None);
+        log.log_start_saved(Offset(15));
+        assert!(!log.is_log_start_unsaved());
+        assert_eq!(log.first_removable(), Some(Offset(0)));
     }
 }

@@ -259,6 +259,14 @@ impl Metadata {
         Ok((MetadataRecord::ProducerIds { next }, ids))
     }
 
+    /// Decides that ids up to `id` are not given out, unless they are already: records of a log made
+    /// elsewhere have them.
+    #[must_use]
+    pub fn producer_ids_above(&self, id: i64) -> Option<MetadataRecord> {
+        let next = id.checked_add(1)?;
+        (next > self.next_producer_id).then_some(MetadataRecord::ProducerIds { next })
+    }
+
     /// Decides on a new topic. `id` is fresh and random.
     ///
     /// # Errors

@@ -36,7 +36,7 @@ use crate::storage::{Buffer, File, Open, align_down, align_up, is_full, replace_
 use crate::types::{Durability, Offset, TopicPartition};
 
 /// Kafka's name for the file of leader epochs.
-const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
+pub const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 
 /// Bytes in memory that go to `range` of the segment.
 pub(super) struct Piece {
@@ -253,6 +253,7 @@ impl Store {
             let Some(sealed_to) = saved.log.sealed.last().map(|s| s.next_offset) else { continue };
             let removable = self.with(saved.id, |p| {
                 p.log.sealed_saved(sealed_to);
+                p.log.log_start_saved(saved.log.log_start);
                 p.log.swap_saved(saved.log.compaction.number);
                 p.log.first_removable().is_some()
             });

@@ -15,7 +15,9 @@ pub mod metadata_log;
 mod read;
 pub mod recovery;
 mod retention;
+mod seal;
 mod time;
+pub mod verify;
 mod write_behind;
 
 use std::cell::{Cell, RefCell};
@@ -29,9 +31,11 @@ use serde::{Deserialize, Serialize};
 use slab::Slab;
 
 pub use self::compaction::{CompactionSettings, Pace};
+pub use self::drain::LEADER_EPOCHS;
 use self::files::OpenFiles;
 pub use self::read::{Outcome, ReadError, ReadRequest, Slice};
 pub use self::retention::{DeleteError, LogStartMove};
+pub use self::seal::Sealed;
 pub use self::time::{TimeQuery, TimedOffset};
 use crate::config::TopicConfigs;
 use crate::journal::files::FileNumber;
@@ -193,10 +197,10 @@ struct Partition {
     ahead: Option<Place>,
     /// Bytes written to the journal since they were last looked at for writing ahead.
     behind_bytes: usize,
+    /// The journal round with the last move of the log start.
+    log_start_round: u64,
     /// Segments below the log start are being removed.
     trimming: bool,
-    /// The round that holds the last move of the log start.
-    log_start_round: Option<u64>,
     /// It is being compacted, up to the last file that goes.
     compacting: bool,
     /// Files are taking the place of others: no read of sealed segments begins.
@@ -343,8 +347,8 @@ impl Store {
             draining: false,
             ahead: None,
             behind_bytes: 0,
+            log_start_round: 0,
             trimming: false,
-            log_start_round: None,
             compacting: false,
             swapping: false,
             swaps: 0,

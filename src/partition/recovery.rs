@@ -13,15 +13,16 @@ use std::rc::Rc;
 use super::CoreCheckpoint;
 use super::compaction::finish_swaps;
 use super::metadata_log::MetadataLog;
+use crate::config::Config;
 use crate::journal::checkpoint::{self, Loaded};
 use crate::journal::files::EXTENSION;
 use crate::journal::format::Chain;
-use crate::journal::scan::{self, ChainRange, ScanError};
+use crate::journal::scan::{self, ChainRange, Found, ScanError};
 use crate::log::Recovered;
 use crate::log::segment::directory;
 use crate::metadata::{Metadata, MetadataRecord, OldChain};
 use crate::storage::{Storage, read_file};
-use crate::types::{TopicId, TopicPartition};
+use crate::types::{TopicId, TopicPartition, Uuid};
 
 /// Name of the file that says which topic a partition's directory belongs to, as in Kafka.
 pub const PARTITION_METADATA: &str = "partition.metadata";
@@ -92,6 +93,15 @@ pub struct Directories {
 }
 
 impl Directories {
+    /// As a configuration says.
+    #[must_use]
+    pub fn of(config: &Config) -> Directories {
+        Directories {
+            data: config.log_dir.clone(),
+            journal: config.journal_dir.clone().unwrap_or_else(|| config.log_dir.join("journal")),
+        }
+    }
+
     /// Files with some bytes, one on each disk: see `GlommioStorage::probe`.
     #[must_use]
     pub fn probes(&self) -> Vec<PathBuf> {
@@ -105,29 +115,38 @@ impl Directories {
     }
 }
 
-/// Recovers a data directory and begins a new start of `cores` cores. `salt` is random.
+/// What a data directory says of itself: nothing was changed to find it out.
+pub(super) struct Examined {
+    pub(super) metadata: Metadata,
+    pub(super) metadata_log: MetadataLog,
+    /// Logs that have bytes, by partition.
+    pub(super) logs: BTreeMap<TopicPartition, Recovered>,
+    /// Journal rounds replayed.
+    pub(super) rounds: u64,
+    /// The journals, locked.
+    files: Vec<Found>,
+    /// The journals that were needed, with their cuts.
+    old_chains: Vec<OldChain>,
+}
+
+/// Reads the metadata log, the checkpoints and the journals.
 ///
 /// # Errors
-/// See [`RecoveryError`]; nothing was changed then.
-pub async fn recover(
-    storage: Rc<dyn Storage>,
+/// See [`RecoveryError`].
+pub(super) async fn examine(
+    storage: &Rc<dyn Storage>,
     directories: &Directories,
-    cores: u16,
-    salt: u32,
-) -> Result<Recovery, RecoveryError> {
-    storage.create_directory(&directories.data).await?;
-    storage.create_directory(&directories.journal).await?;
-    let (mut metadata_log, records) =
-        MetadataLog::open::<MetadataRecord>(Rc::clone(&storage), &directories.metadata_log())
+) -> Result<Examined, RecoveryError> {
+    let (metadata_log, records) =
+        MetadataLog::open::<MetadataRecord>(Rc::clone(storage), &directories.metadata_log())
             .await?;
     let mut metadata = Metadata::default();
     for record in &records {
         metadata.replay(record);
     }
-    let files = scan::survey(&*storage, &directories.journal).await?;
-    let checkpoints = load_checkpoints(&*storage, &directories.journal).await?;
+    let files = scan::survey(&**storage, &directories.journal).await?;
+    let checkpoints = load_checkpoints(&**storage, &directories.journal).await?;
     refuse_missing_parts(&records, &metadata, files.len() + checkpoints.len())?;
-    let last = metadata.last_start().clone();
     let mut logs = logs_of(&checkpoints, &metadata);
     let mut old_chains = Vec::new();
     let mut rounds = 0;
@@ -161,6 +180,24 @@ pub async fn recover(
     for (partition, log) in &logs {
         log.finish().map_err(|why| RecoveryError::Damaged(format!("{partition}: {why}")))?;
     }
+    Ok(Examined { metadata, metadata_log, logs, rounds, files, old_chains })
+}
+
+/// Recovers a data directory and begins a new start of `cores` cores. `salt` is random.
+///
+/// # Errors
+/// See [`RecoveryError`]; nothing was changed then.
+pub async fn recover(
+    storage: Rc<dyn Storage>,
+    directories: &Directories,
+    cores: u16,
+    salt: u32,
+) -> Result<Recovery, RecoveryError> {
+    storage.create_directory(&directories.data).await?;
+    storage.create_directory(&directories.journal).await?;
+    let examined = examine(&storage, directories).await?;
+    let Examined { mut metadata, mut metadata_log, logs, rounds, files, old_chains } = examined;
+    let last = metadata.last_start().clone();
     scan::flush(&files).await?;
     // A checkpoint whose rename a killed process did not live to flush must not be undone by a power cut
     // after the chains' starts, which came from it, are on record.
@@ -277,7 +314,7 @@ async fn load_checkpoints(storage: &dyn Storage, directory: &Path) -> io::Result
 }
 
 /// The chain that a journal's or checkpoint's file name speaks of.
-fn chain_of(name: &str, extension: &str) -> Option<Chain> {
+pub(super) fn chain_of(name: &str, extension: &str) -> Option<Chain> {
     let (stem, found) = name.rsplit_once('.')?;
     let mut parts = stem.split('-');
     let generation = parts.next()?.parse().ok()?;
@@ -329,10 +366,29 @@ pub fn partition_metadata(topic: TopicId) -> String {
     format!("version: 0\ntopic_id: {}\n", kafka_uuid(topic))
 }
 
+/// The topic id in a `partition.metadata`; `None` if it names none.
+#[must_use]
+pub fn topic_id_of(text: &str) -> Option<TopicId> {
+    let digits = text.lines().find_map(|line| line.strip_prefix("topic_id:"))?.trim();
+    if digits.len() != 22 {
+        return None;
+    }
+    let mut number = 0_u128;
+    for (at, digit) in (0_u32..).zip(digits.bytes()) {
+        let value = u128::try_from(ALPHABET.iter().position(|known| *known == digit)?).ok()?;
+        // The last digit has only 2 bits of the number.
+        number = if at < 21 { number << 6 | value } else { number << 2 | value >> 4 };
+    }
+    let id = TopicId(Uuid::from_u128(number));
+    (id != TopicId::ZERO).then_some(id)
+}
+
+/// The digits of Kafka's text form of ids.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
 /// An id in Kafka's text form: unpadded URL-safe base 64.
 #[must_use]
 pub fn kafka_uuid(topic: TopicId) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::with_capacity(22);
     let number = u128::from_be_bytes(topic.0.into_bytes());
     // 22 digits of 6 bits: the last one has only 2 bits of the number.
@@ -396,12 +452,18 @@ pub async fn remove_orphans(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Uuid;
 
     #[test]
     fn topic_ids_are_written_as_kafka_does() {
         // Uuid.METADATA_TOPIC_ID of Kafka is 0x1 and prints like this.
         assert_eq!(kafka_uuid(TopicId(Uuid::from_u128(1))), "AAAAAAAAAAAAAAAAAAAAAQ");
         assert_eq!(kafka_uuid(TopicId(Uuid::from_u128(u128::MAX))), "_____________________w");
+        for number in [1, u128::MAX, 0x0123_4567_89ab_cdef_0f1e_2d3c_4b5a_6978] {
+            let id = TopicId(Uuid::from_u128(number));
+            assert_eq!(topic_id_of(&partition_metadata(id)), Some(id));
+        }
+        for text in ["version: 0\n", "topic_id: AAAA\n", "topic_id: AAAAAAAAAAAAAAAAAAAAAA\n"] {
+            assert_eq!(topic_id_of(text), None, "{text}");
+        }
     }
 }

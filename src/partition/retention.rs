@@ -63,10 +63,10 @@ impl Store {
         if to > position.high_watermark {
             return Err(DeleteError::OffsetOutOfRange);
         }
-        // Where the log starts there already, the move that brought it may not be flushed yet.
-        let sequence = self
-            .advance_log_start(id, to)
-            .or_else(|| self.with(id, |p| p.log_start_round).flatten());
+        // Where it starts there or later already, that may not be flushed yet.
+        let sequence = self.advance_log_start(id, to).or_else(|| {
+            self.with(id, |p| p.log.is_log_start_unsaved().then_some(p.log_start_round)).flatten()
+        });
         Ok(LogStartMove { partition: id, log_start: to.max(position.log_start), sequence })
     }
 
@@ -78,6 +78,7 @@ impl Store {
     pub async fn finish_delete_records(&self, begun: LogStartMove) -> Result<Offset, DeleteError> {
         if let Some(sequence) = begun.sequence {
             self.journal.reach(sequence, Durability::Flushed).await?;
+            self.with(begun.partition, |p| p.log.log_start_saved(begun.log_start));
         }
         self.trim_in_background(begun.partition);
         Ok(begun.log_start)
@@ -109,6 +110,7 @@ impl Store {
             }
             if let Some(sequence) = self.advance_log_start(id, log_start) {
                 self.journal.reach(sequence, Durability::Flushed).await?;
+                self.with(id, |p| p.log.log_start_saved(log_start));
                 moved += 1;
                 tracing::info!(partition = %id, %log_start, "retention moved the log start");
             }
@@ -142,7 +144,7 @@ impl Store {
             leader_epoch: partition.epoch(self.settings.incarnation),
             bytes: bytes::Bytes::new(),
         });
-        partition.log_start_round = Some(sequence);
+        partition.log_start_round = sequence;
         Some(sequence)
     }
 
@@ -181,16 +183,9 @@ impl Store {
     async fn trim(self: &Rc<Store>, id: TopicPartition) -> io::Result<()> {
         loop {
             let next = self
-                .with(id, |p| {
-                    let base = p.log.first_removable()?;
-                    Some((base, p.directory.clone(), p.log_start_round))
-                })
+                .with(id, |p| p.log.first_removable().map(|base| (base, p.directory.clone())))
                 .flatten();
-            let Some((base, directory, moved)) = next else { return Ok(()) };
-            if let Some(moved) = moved {
-                // The move that makes it removable is flushed first (rule 17), whoever asked to look.
-                self.journal.reach(moved, Durability::Flushed).await.map_err(super::drain::fenced)?;
-            }
+            let Some((base, directory)) = next else { return Ok(()) };
             for extension in EXTENSIONS {
                 let path = segment_path(&directory, base, extension);
                 self.open_files.forget(&path).await?;

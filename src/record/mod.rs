@@ -42,4 +42,4 @@ pub use header::{Attributes, BatchHeader, Codec, HEADER_SIZE, MAGIC, Producer, T
 pub use recompress::recompress;
 pub use records::{Headers, RecordView, Records, records};
 pub use retain::{Retained, empty_batch, for_each_record, retain};
-pub use validate::{BatchSummary, Validation, ValidationRules, validate_produce};
+pub use validate::{BatchSummary, Validation, ValidationRules, refused_records, validate_produce};

@@ -134,6 +134,43 @@ pub fn validate_produce(bytes: &[u8], rules: &ValidationRules) -> Result<BatchSu
     })
 }
 
+/// Every record of a refused batch that is itself at fault, with its index and why. A client takes the
+/// others for innocent (KIP-467), so all must be named, as in Kafka (`LogValidator`). Empty where the
+/// batch as a whole is at fault.
+#[must_use]
+pub fn refused_records(bytes: &[u8], rules: &ValidationRules) -> Vec<(i32, BatchError)> {
+    let mut refused = Vec::new();
+    let Ok(batch) = only_batch(bytes) else { return refused };
+    let header = batch.header();
+    let payload = match header.attributes().codec() {
+        Some(codec) => decompress(codec, batch.payload(), DECOMPRESSED_BYTES_MAX),
+        None => return refused,
+    };
+    let Ok(payload) = payload else { return refused };
+    let times = Times::new(rules);
+    let mut records = Reader { rest: &payload };
+    for index in 0..header.records_count() {
+        let record = match RecordView::read(&mut records) {
+            Ok(record) => record,
+            Err(fault) => {
+                refused.push((index, BatchError::Record { index, fault }));
+                break;
+            }
+        };
+        let timestamp = header.base_timestamp().0.wrapping_add(record.timestamp_delta);
+        if record.offset_delta != index {
+            let fault = RecordFault::OffsetDelta;
+            refused.push((index, BatchError::Record { index, fault }));
+        } else if rules.keys_required && record.key.is_none() {
+            let fault = RecordFault::NoKey;
+            refused.push((index, BatchError::Record { index, fault }));
+        } else if !times.accept(timestamp) {
+            refused.push((index, BatchError::Timestamp { timestamp, index: Some(index) }));
+        }
+    }
+    refused
+}
+
 /// The batch that `bytes` must consist of.
 fn only_batch(bytes: &[u8]) -> Result<BatchView<'_>, BatchError> {
     if bytes.is_empty() {

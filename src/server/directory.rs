@@ -19,6 +19,11 @@ const LOCK: &str = ".lock";
 const META: &str = "meta.properties";
 const FORMAT_KEY: &str = "millstream.format";
 
+/// Whether a directory is a broker's data directory.
+pub(super) fn is_there(path: &Path) -> bool {
+    path.join(META).is_file()
+}
+
 /// A locked data directory.
 pub(super) struct DataDirectory {
     cluster_id: String,

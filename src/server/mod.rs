@@ -5,6 +5,8 @@
 
 mod directory;
 mod http;
+mod import;
+mod offline;
 mod service;
 mod shard_main;
 mod space;
@@ -23,6 +25,8 @@ use std::time::Duration;
 use glommio::{LocalExecutorBuilder, Placement};
 
 use self::directory::DataDirectory;
+pub use self::import::{ImportRequest, Imported, ImportedPartition, import};
+pub use self::offline::{seal, verify};
 use self::shard_main::{ShardEvent, ShardSeed};
 use self::space::SpaceWatch;
 use crate::config::{Config, Listener, NamedListener};
@@ -105,10 +109,7 @@ pub fn run(config: Config, mut announce: impl FnMut(&str)) -> Result<(), ServerE
     let directory = DataDirectory::open(&config).map_err(ServerError::Directory)?;
     let listeners = bind(&config)?;
     let http = config.http_listen.map(bind_http).transpose()?;
-    let directories = Directories {
-        data: config.log_dir.clone(),
-        journal: config.journal_dir.clone().unwrap_or_else(|| config.log_dir.join("journal")),
-    };
+    let directories = Directories::of(&config);
     directory::write_probes(&directories).map_err(ServerError::Directory)?;
     let recovered = recover(&config, &directories)?;
     let cores = cores(&config)?;

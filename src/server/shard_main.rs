@@ -14,6 +14,7 @@ use glommio::io::BufferedFile;
 
 use super::Shared;
 use super::service::BrokerService;
+use crate::config::Config;
 use crate::journal::format::Chain;
 use crate::journal::{Journal, JournalSettings};
 use crate::limits::{
@@ -98,7 +99,7 @@ async fn live(seed: ShardSeed) -> Result<(), String> {
     for record in &seed.snapshot {
         metadata.replay(record);
     }
-    let store = open_store(&storage, &broker, &directories, &metadata, index)
+    let store = open_store(&storage, &broker.config, &directories, &metadata, index)
         .await
         .map_err(|error| format!("shard {index}: the journal cannot be opened: {error}"))?;
     let (router, incoming) = Router::connect(id, seed.endpoints).await;
@@ -159,14 +160,13 @@ async fn live(seed: ShardSeed) -> Result<(), String> {
     Ok(())
 }
 
-async fn open_store(
+pub(super) async fn open_store(
     storage: &Rc<dyn Storage>,
-    broker: &Broker,
+    config: &Config,
     directories: &Directories,
     metadata: &Metadata,
     core: u16,
 ) -> std::io::Result<Rc<Store>> {
-    let config = &broker.config;
     let start = metadata.last_start();
     let chain = Chain { generation: start.generation, core };
     let ring_bytes = config.journal_ring_bytes;

@@ -6,14 +6,12 @@
 //! and of the disk.
 
 use std::cell::Cell;
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::Shard;
 use crate::config::CleanerSettings;
-use crate::partition::CompactionSettings;
+use crate::partition::{CompactionSettings, Pace};
 use crate::time::{Clock, Monotonic};
 
 /// The shortest rest after a piece of work.
@@ -65,10 +63,7 @@ impl Compaction {
 }
 
 /// Rests after each piece of work.
-fn pace(
-    settings: &CleanerSettings,
-    cores: u16,
-) -> Box<dyn Fn(u64) -> Pin<Box<dyn Future<Output = bool>>>> {
+fn pace(settings: &CleanerSettings, cores: u16) -> Box<Pace> {
     let rate = settings.io_max_bytes_per_second / f64::from(cores.max(1));
     // When the work began that a rest follows, and when that rest ends.
     let (began, until) = (Clock::monotonic(), Clock::monotonic());

@@ -239,3 +239,14 @@ pub(crate) fn visit_from(
     }
     Ok(ends)
 }
+
+/// The first offset whose record has this timestamp or a later one.
+pub(crate) fn offset_at(address: &str, topic: &str, partition: i32, timestamp: i64) -> Result<i64> {
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition_offset(topic, partition, Offset::Offset(timestamp))?;
+    let told = consumer(address)?.offsets_for_times(asked, PATIENCE)?;
+    match told.elements().first().map(|element| element.offset()) {
+        Some(Offset::Offset(offset)) => Ok(offset),
+        other => Err(failure(format!("{topic}-{partition} at {timestamp}: {other:?}"))),
+    }
+}

@@ -44,14 +44,17 @@ fn create(address: &str, name: &str, configs: &[(&str, &str)]) -> Result<()> {
     ensure(results.iter().all(std::result::Result::is_ok), || format!("{results:?}"))
 }
 
-/// Offset, key and value of every record up to the high watermark, which never comes nearer.
-fn read(address: &str, topic: &str) -> Result<BTreeMap<i64, (Vec<u8>, Option<Vec<u8>>)>> {
+/// Key and value by offset.
+type Found = BTreeMap<i64, (Vec<u8>, Option<Vec<u8>>)>;
+
+/// Every record up to the high watermark, which never comes nearer.
+fn read(address: &str, topic: &str) -> Result<Found> {
     let consumer = client::consumer(address)?;
     let (low, high) = consumer.fetch_watermarks(topic, 0, PATIENCE)?;
     let mut assignment = TopicPartitionList::new();
     assignment.add_partition_offset(topic, 0, Offset::Offset(low))?;
     consumer.assign(&assignment)?;
-    let mut found = BTreeMap::new();
+    let mut found = Found::new();
     let mut next = low;
     while next < high {
         let message = eventually("one more record", PATIENCE, || {

@@ -19,6 +19,7 @@ mod idempotent;
 mod kcat;
 mod kill;
 mod load;
+mod log_tools;
 mod malformed;
 mod million;
 mod outcome;

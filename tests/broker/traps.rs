@@ -130,3 +130,125 @@ fn metadata_is_answered_in_every_version_and_operations_move() -> Result<()> {
         ensure(told.error_code == ErrorCode::None, || format!("{told:?}"))
     })
 }
+
+/// What a client stores beside an offset comes back as it was, of any length up to the limit, or is
+/// refused by name.
+#[test]
+fn metadata_of_commits_makes_the_round_trip() -> Result<()> {
+    use millstream::protocol::messages::offset_commit::{
+        OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+    };
+    use millstream::protocol::messages::offset_fetch::{
+        OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+    };
+
+    with("traps-metadata-of-commits", |_, connection| {
+        create(connection, vec![topic("t", 5, &[])], false)?;
+        let find =
+            FindCoordinatorRequest { coordinator_keys: vec![text("g")], ..Default::default() };
+        connection.call(&find)?;
+        // Empty, null, not ASCII, the longest that is allowed, and one more (offset.metadata.max.bytes).
+        let (longest, longer) = ("x".repeat(4096), "x".repeat(4097));
+        let given = [Some(""), None, Some("gr\u{fc}n \u{1f33f}"), Some(&*longest), Some(&*longer)];
+        let partitions =
+            given.iter().zip(0..).map(|(given, partition_index)| OffsetCommitRequestPartition {
+                partition_index,
+                committed_offset: 7,
+                committed_leader_epoch: 3,
+                committed_metadata: given.map(text),
+            });
+        let request = OffsetCommitRequest {
+            group_id: text("g"),
+            topics: vec![OffsetCommitRequestTopic {
+                name: text("t"),
+                partitions: partitions.collect(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        // By name: version 10 would want the topic's id.
+        let done = connection.call_in(version(ApiKey::OffsetCommit, 9)?, &request)?;
+        let codes: Vec<_> =
+            done.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code).collect();
+        let mut expected = vec![ErrorCode::None; 4];
+        expected.push(ErrorCode::OffsetMetadataTooLarge);
+        ensure(codes == expected, || format!("{codes:?}"))?;
+        let request = OffsetFetchRequest {
+            groups: vec![OffsetFetchRequestGroup {
+                group_id: text("g"),
+                topics: Some(vec![OffsetFetchRequestTopics {
+                    name: text("t"),
+                    partition_indexes: (0..5).collect(),
+                    ..Default::default()
+                }]),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let found = connection.call_in(version(ApiKey::OffsetFetch, 9)?, &request)?;
+        let found: Vec<_> = found.groups.into_iter().flat_map(|g| g.topics).collect();
+        let found: Vec<_> = found.into_iter().flat_map(|t| t.partitions).collect();
+        for (partition, given) in found.iter().zip(given).take(4) {
+            let metadata = partition.metadata.as_deref();
+            // Null is stored as empty, as in Kafka.
+            let good = partition.committed_offset == 7
+                && partition.committed_leader_epoch == 3
+                && metadata == Some(given.unwrap_or(""));
+            ensure(good, || format!("{given:?} came back as {partition:?}"))?;
+        }
+        let refused = found.get(4).map(|p| p.committed_offset);
+        ensure(found.len() == 5 && refused == Some(-1), || format!("{found:?}"))
+    })
+}
+
+/// Groups that rebalance at the same moment take nothing from each other: no member is unknown, every
+/// assignment is whole.
+#[test]
+fn three_groups_rebalance_at_once() -> Result<()> {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use rdkafka::consumer::Consumer;
+    use rdkafka::error::RDKafkaErrorCode;
+
+    scenario("traps-three-groups", |home| {
+        let broker = Broker::start_with(home, 2, &[("group.initial.rebalance.delay.ms", "100")])?;
+        crate::client::create(&broker.address, "t", 6)?;
+        let mut members = Vec::new();
+        // Each round brings a member to every group, while the others are still at work.
+        for round in 0..3 {
+            for group in ["a", "b", "c"] {
+                let member = crate::groups::member(&broker.address, group, "t", &[])?;
+                members.push((group, member));
+            }
+            let whole = || -> Result<Option<()>> {
+                for (group, member) in &members {
+                    if let Some(Err(error)) = member.poll(Duration::from_millis(10)) {
+                        let code = error.rdkafka_error_code();
+                        let unknown = code == Some(RDKafkaErrorCode::UnknownMemberId);
+                        ensure(!unknown, || format!("group {group}: {error}"))?;
+                    }
+                }
+                let mut owned: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+                for (group, member) in &members {
+                    let assigned = member.assignment()?;
+                    let mine =
+                        assigned.elements().iter().map(|e| e.partition()).collect::<Vec<_>>();
+                    // Everybody has a share: nobody's assignment is cut off.
+                    if mine.len() != 6 / (round + 1) {
+                        return Ok(None);
+                    }
+                    owned.entry(group).or_default().extend(mine);
+                }
+                let all = |partitions: &mut Vec<i32>| {
+                    partitions.sort_unstable();
+                    partitions.iter().copied().eq(0..6)
+                };
+                Ok(owned.values_mut().all(all).then_some(()))
+            };
+            crate::outcome::eventually("every group is whole", crate::broker::PATIENCE, whole)?;
+        }
+        drop(members);
+        broker.stop()
+    })
+}

@@ -174,6 +174,20 @@ fn a_compacted_topic_wants_keys() {
     let error = validate_produce(&sample(), &rules).unwrap_err();
     assert_eq!(error, BatchError::Record { index: 1, fault: RecordFault::NoKey });
     assert_eq!(error.record_index(), Some(1));
+
+    // All that are at fault are named, compressed or not.
+    for codec in [Codec::None, Codec::Zstd] {
+        let mut builder = BatchBuilder::new().codec(codec);
+        for n in 0..9 {
+            let key: Option<&[u8]> = if n % 3 == 0 { None } else { Some(b"k") };
+            builder.record(NOW, key, Some(b"v"));
+        }
+        let rules = ValidationRules { validation: Validation::Full, ..rules };
+        let batch = builder.build().unwrap();
+        assert_eq!(validate_produce(&batch, &rules).unwrap_err().record_index(), Some(0));
+        let refused: Vec<i32> = refused_records(&batch, &rules).iter().map(|(n, _)| *n).collect();
+        assert_eq!(refused, [0, 3, 6]);
+    }
 }
 
 #[test]

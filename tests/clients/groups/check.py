@@ -26,6 +26,9 @@ STORE = ROOT / "target" / "clients"
 PYTHON = {"confluent-kafka": "2.12.1", "kafka-python": "2.2.15", "aiokafka": "0.12.0"}
 NODE = {"kafkajs": "2.2.4", "@platformatic/kafka": "1.35.0"}
 PARTITIONS = 4
+MORE_PARTITIONS = 6
+# They see a topic's new partitions only when their group rebalances for another reason.
+BLIND_TO_GROWTH = {"platformatic"}
 TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 
 
@@ -79,6 +82,17 @@ def node(script):
     return ["node", folder / script]
 
 
+def go():
+    folder = STORE / "go-member"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ["go.mod", "member.go"]:
+        shutil.copy(HERE / "go" / name, folder / name)
+    environment = {**os.environ, "GOFLAGS": "-mod=mod", "GOCACHE": str(folder / "cache")}
+    run("go", "mod", "tidy", cwd=folder, env=environment)
+    run("go", "build", "-o", "member", ".", cwd=folder, env=environment)
+    return [folder / "member"]
+
+
 def member_of(kind):
     """The command of a member, and its extra arguments."""
     assignor = "partition.assignment.strategy=org.apache.kafka.clients.consumer."
@@ -95,6 +109,8 @@ def member_of(kind):
         "aiokafka": lambda: (python("member_aiokafka.py"), []),
         "kafkajs": lambda: (node("member_kafkajs.js"), []),
         "platformatic": lambda: (node("member_platformatic.mjs"), []),
+        "franz-go": lambda: (go(), []),
+        "franz-go-eager": lambda: (go(), ["eager"]),
     }[kind]()
 
 
@@ -109,6 +125,8 @@ SUITES = [
     "aiokafka",
     "kafkajs",
     "platformatic",
+    "franz-go",
+    "franz-go-eager",
 ]
 
 
@@ -145,7 +163,18 @@ class Broker:
 
 
 def kcat(broker, *arguments, text=None):
-    return run("kcat", "-b", broker.address, *arguments, input=text)
+    program, environment = "kcat", dict(os.environ)
+    if not shutil.which(program):
+        program = STORE / "kcat/unpacked/usr/bin/kcat"
+        environment["LD_LIBRARY_PATH"] = str(STORE / "kcat/unpacked/usr/lib/x86_64-linux-gnu")
+        if not program.exists():
+            run(ROOT / "tests/tools/fetch-kcat.sh", STORE / "kcat")
+    return run(program, "-b", broker.address, *arguments, input=text, env=environment)
+
+
+def add_partitions(broker, topic):
+    binary = os.environ.get("MILLSTREAM", ROOT / "target/debug/millstream")
+    run(binary, "topic", "alter", topic, "--partitions", str(MORE_PARTITIONS), "-b", broker.address)
 
 
 # Members.
@@ -180,7 +209,9 @@ class Member:
         """What it has read and committed; of one that was killed also what it was committing then."""
         split = [(at, line.split(" ")) for at, line in self.said("read")]
         if self.killed:
-            split += [(at, line.split(" ")) for at, line in self.said("takes")[-1:]]
+            known = {tuple(words[1:3]) for _, words in split}
+            last = [(at, line.split(" ")) for at, line in self.said("takes")[-1:]]
+            split += [(at, words) for at, words in last if tuple(words[1:3]) not in known]
         return [(at, int(words[1]), int(words[2])) for at, words in split]
 
     def kill(self):
@@ -260,11 +291,17 @@ def members_suite(kind, broker):
         c = step("c joins", lambda: make("c"))
         members.append(c)
         eventually(f"{kind}: c reads", 60, lambda: c.reads())
+        step("partitions are added", lambda: add_partitions(broker, topic))
+        grown = lambda: any(p >= PARTITIONS for m in members for _, p, _ in m.reads())
+        if kind not in BLIND_TO_GROWTH:
+            eventually(f"{kind}: a new partition is read", 60, grown)
+        progress()
         step("b is killed", b.kill)
         progress()
         again = step("b is back", lambda: make("b"))
         members.append(again)
         eventually(f"{kind}: b reads again", 60, lambda: again.reads())
+        eventually(f"{kind}: a new partition is read", 60, grown)
         step("a leaves", a.leave)
         progress()
     finally:
@@ -311,9 +348,19 @@ def check_reads(kind, members, expected, moments, static):
         changes += [at for at, _ in member.said("assigned") + member.said("revoked")]
         changes += [at for at, _ in member.said("lost")]
     for (partition, offset), reads in seen.items():
-        for (first, _), (second, _) in zip(sorted(reads), sorted(reads)[1:]):
+        for (first, one), (second, other) in zip(sorted(reads), sorted(reads)[1:]):
             explained = any(first - 1 <= at <= second + 1 for at in changes)
-            assert explained, f"{kind}: {partition}/{offset} read twice without a rebalance"
+            near = min(changes, key=lambda at: abs(at - first))
+            said = [
+                f"{at - first:+.2f} {m.name}{' (killed)' if m.killed else ''}: {line}"
+                for m in members
+                for at, line in m.events
+                if re.match(rf"\w+ {partition} {offset}( |$)", line) or abs(at - first) < 5 and line.startswith(("assi", "rev"))
+            ]
+            assert explained, (
+                f"{kind}: {partition}/{offset} read twice without a rebalance, by {one} and {second - first:.1f} s "
+                f"later by {other}; the nearest change is {near - first:+.1f} s from the first; they said {said}"
+            )
     if static:
         # The killed member came back within its session: the others were not disturbed by that.
         back = next(at for at, what in moments if what == "b is back")

@@ -3,7 +3,7 @@ and once more when it is committed, and what happens to it. Ends when its input 
 import sys
 import threading
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 bootstrap, group, topic, instance, *more = sys.argv[1:]
 settings = {
@@ -52,6 +52,10 @@ while not ended.is_set():
         )
     except Exception as error:  # A rebalance took the partition.
         say("uncommitted", message.partition(), message.offset(), error)
+        try:  # Or did not, as a cooperative one may: then it is to be taken once more.
+            consumer.seek(TopicPartition(message.topic(), message.partition(), message.offset()))
+        except KafkaException:
+            pass
         continue
     say("read", message.partition(), message.offset(), message.value().decode())
 consumer.close()
