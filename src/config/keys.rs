@@ -106,7 +106,7 @@ pub const KEYS: &[Key] = &[
     key("journal.flush.ms", Number(1, I32), "100", "Longest time that acks=1 data stays unflushed (ours)"),
     key("journal.ring.bytes", Bytes(1 << 20, I64), "", "Memory per core for the journal's live rounds; derived: 256 MiB, at most 1/16 of the memory limit and 1/4 over all cores (ours)"),
 
-    key("disk.reserve.bytes", Bytes(0, I64), "", "Space that is kept free on the disk of the data directory: below it, records are refused; derived: twice journal.ring.bytes for each core, which is what may have to be drained (ours)"),
+    key("disk.reserve.bytes", Bytes(0, I64), "", "Space that is kept free on the disk of the data directory: below it, records are refused; derived: 32 MiB and four times journal.ring.bytes for each core, which is what may have to be written (ours)"),
 
     key("socket.request.max.bytes", Bytes(1, I32), "104857600", "Greatest size of a request"),
     key("fetch.max.bytes", Bytes(1024, I32), "57671680", "Greatest size of a fetch response"),

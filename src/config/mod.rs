@@ -250,7 +250,9 @@ impl Config {
             journal_flush_ms: checked.number("journal.flush.ms")?,
             journal_ring_bytes,
             disk_reserve_bytes: match checked.value("disk.reserve.bytes")? {
-                Value::Derived => 2 * journal_ring_bytes as u64 * cores.len() as u64,
+                Value::Derived => {
+                    RESERVE_LEAST + RESERVE_RINGS * journal_ring_bytes as u64 * cores.len() as u64
+                }
                 _ => checked.number("disk.reserve.bytes")?,
             },
             cores,
@@ -332,6 +334,13 @@ impl Config {
         KEYS.iter().map(row).collect()
     }
 }
+
+/// Besides rings: what segments take ahead of their bytes, indexes and checkpoints.
+const RESERVE_LEAST: u64 = 32 * 1024 * 1024;
+
+/// What a core may have to write before it can be without space: its ring to segments, as much of an
+/// earlier start, and its journal files.
+const RESERVE_RINGS: u64 = 4;
 
 const MINUTE: i64 = 60 * 1000;
 const HOUR: i64 = 60 * MINUTE;

@@ -28,12 +28,17 @@ struct Frame {
 
 const FRAME_LEN: usize = size_of::<Frame>();
 
+/// Space that is kept for records to come.
+const RESERVE_BYTES: u64 = 256 * 1024;
+
 /// An open metadata log.
 pub struct MetadataLog {
     storage: Rc<dyn Storage>,
     path: PathBuf,
     file: Rc<dyn File>,
     end: u64,
+    /// Space that is kept, from the file's start.
+    reserved: u64,
     sequence: u64,
 }
 
@@ -117,23 +122,42 @@ impl MetadataLog {
                 ),
             ));
         }
-        let log = MetadataLog { storage, path: path.to_owned(), file, end: at as u64, sequence };
+        let log = MetadataLog {
+            storage,
+            path: path.to_owned(),
+            file,
+            end: at as u64,
+            reserved: 0,
+            sequence,
+        };
         Ok((log, records))
     }
 
     /// Appends records and flushes them.
     ///
     /// # Errors
-    /// Whatever the disk reports; the records may or may not be in the log then, and nothing more may be
-    /// appended.
+    /// Whatever the disk reports. Unless it had no space ([`is_full`](crate::storage::is_full)), the
+    /// records may or may not be in the log then, and nothing more may be appended.
     pub async fn append<T: Serialize>(&mut self, records: &[T]) -> io::Result<()> {
         let bytes = encode(self.sequence + 1, records)?;
         let buffer = block_buffer(&*self.storage, &bytes);
+        self.reserve(bytes.len() as u64).await;
         self.file.write(buffer, self.end).await?;
         self.file.flush().await?;
         self.sequence += 1;
         self.end += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Keeps space for records to come, so that a topic can still be deleted when the disk is full.
+    async fn reserve(&mut self, len: u64) {
+        if self.end + len > self.reserved {
+            let wanted = (self.end + len).next_multiple_of(RESERVE_BYTES) + RESERVE_BYTES;
+            match self.file.reserve(wanted).await {
+                Ok(()) => self.reserved = wanted,
+                Err(error) => tracing::debug!(%error, "no space is kept for the metadata log"),
+            }
+        }
     }
 
     /// Closes the log, and with it its lock.
@@ -167,6 +191,7 @@ impl MetadataLog {
         self.file = self.storage.open(&self.path, Open::Write).await?;
         self.sequence = 1;
         self.end = bytes.len() as u64;
+        self.reserved = 0;
         Ok(())
     }
 }

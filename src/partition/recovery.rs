@@ -400,8 +400,18 @@ pub fn kafka_uuid(topic: TopicId) -> String {
     text
 }
 
+/// Partition directories that belonged to no topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orphans {
+    /// Removed: a deletion had renamed them.
+    pub removed: usize,
+    /// Put aside under these names.
+    pub strays: Vec<String>,
+}
+
 /// Makes away with partition directories whose topic is gone: what a deletion left behind when the
-/// broker died in it (rule 16).
+/// broker died in it (rule 16). Those that no deletion had renamed yet are put aside as `-stray`, as Kafka
+/// does: should it be the metadata log that has lost something, the records are still there.
 ///
 /// # Errors
 /// Whatever the disk reports.
@@ -410,8 +420,8 @@ pub async fn remove_orphans(
     data: &Path,
     metadata: &Metadata,
     known: &BTreeMap<TopicPartition, Recovered>,
-) -> io::Result<usize> {
-    let mut removed = 0;
+) -> io::Result<Orphans> {
+    let mut orphans = Orphans::default();
     for name in storage.list(data).await? {
         let Some((topic, partition)) = name.rsplit_once('-') else { continue };
         let path = data.join(&name);
@@ -419,34 +429,43 @@ pub async fn remove_orphans(
         let renamed = topic
             .rsplit_once('.')
             .is_some_and(|(_, id)| id.len() == 32 && id.bytes().all(|c| c.is_ascii_hexdigit()));
-        let orphan = if partition == "delete" {
-            renamed
+        let stray = if partition == "delete" {
+            if renamed {
+                storage.remove_directory(&path).await?;
+                orphans.removed += 1;
+            }
+            None
         } else if let Ok(partition) = partition.parse::<i32>() {
             let current = metadata.image().by_name(topic);
             let sure = current
                 .is_some_and(|t| known.contains_key(&TopicPartition { topic: t.id, partition }));
-            if sure {
-                false
-            } else {
-                match read_file(storage, &path.join(PARTITION_METADATA)).await {
-                    Ok(bytes) => {
-                        current.is_none_or(|t| bytes != partition_metadata(t.id).as_bytes())
-                    }
-                    Err(_) => false,
-                }
-            }
+            let content = match sure {
+                true => None,
+                false => read_file(storage, &path.join(PARTITION_METADATA)).await.ok(),
+            };
+            content.filter(|bytes| {
+                current.is_none_or(|t| *bytes != partition_metadata(t.id).as_bytes())
+            })
         } else {
-            false
+            None
         };
-        if orphan {
-            storage.remove_directory(&path).await?;
-            removed += 1;
+        if let Some(content) = stray {
+            let id: String = String::from_utf8_lossy(&content)
+                .rsplit(' ')
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+                .collect();
+            let aside = format!("{name}.{id}-stray");
+            storage.rename(&path, &data.join(&aside)).await?;
+            orphans.strays.push(aside);
         }
     }
-    if removed > 0 {
+    if orphans != Orphans::default() {
         storage.flush_directory(data).await?;
     }
-    Ok(removed)
+    Ok(orphans)
 }
 
 #[cfg(test)]

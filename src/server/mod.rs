@@ -286,15 +286,22 @@ fn recover(config: &Config, directories: &Directories) -> Result<RecoveredBroker
         GlommioStorage::probe(&directories.probes()).await?;
         let storage: Rc<dyn Storage> = Rc::new(GlommioStorage);
         let recovery = recovery::recover(Rc::clone(&storage), directories, cores, salt).await?;
-        let removed = recovery::remove_orphans(
+        let orphans = recovery::remove_orphans(
             &*storage,
             &directories.data,
             &recovery.metadata,
             &recovery.logs,
         )
         .await?;
-        if removed > 0 {
-            tracing::info!(directories = removed, "removed what deleted topics had left");
+        if orphans.removed > 0 {
+            tracing::info!(directories = orphans.removed, "removed what deleted topics had left");
+        }
+        if !orphans.strays.is_empty() {
+            tracing::warn!(
+                directories = ?orphans.strays,
+                "partitions of topics that the metadata log does not know are put aside: remove them, or \
+                 take them back with `millstream log import`"
+            );
         }
         recovery.metadata_log.close().await?;
         Ok::<_, RecoveryError>(RecoveredBroker {

@@ -1,8 +1,8 @@
 //! Space on the disk, watched so that it never runs out under what was acknowledged (storage rule 22).
 //!
-//! What a core has taken and not drained is at most its ring. As long as the disk has room for that twice
-//! over all cores, whatever is taken between two looks can be drained; below it, records are refused until
-//! there is more. A small file, the ballast, is given up when somebody else fills the disk to the brim, so
+//! What a core has taken and not drained is at most its ring. As long as the disk has room for some rings
+//! over all cores (`disk.reserve.bytes`), whatever is taken between two looks can be drained; below it,
+//! records are refused until there is more. A small file, the ballast, is given up when somebody else fills the disk to the brim, so
 //! that metadata and checkpoints, and with them deletes and retention, can still be written.
 
 use std::fs;
@@ -47,14 +47,22 @@ impl SpaceWatch {
         let free = self.directories.iter().filter_map(|d| free_bytes(d)).min();
         let Some(free) = free else { return };
         let refusing = self.missing.load(Ordering::Relaxed) > 0;
-        let wanted = if refusing {
-            self.reserve_bytes + self.reserve_bytes / RESUME_PART
-        } else {
-            self.reserve_bytes
-        };
-        if free < wanted {
-            self.refuse(free, self.reserve_bytes + self.reserve_bytes / RESUME_PART, refusing);
-        } else if self.fill_ballast() && refusing {
+        let ballast = fs::metadata(&self.ballast).is_ok_and(|found| found.len() >= BALLAST_BYTES);
+        // More than the least, or records would be refused again a moment later.
+        let resume = self.reserve_bytes
+            + self.reserve_bytes / RESUME_PART
+            + if ballast { 0 } else { BALLAST_BYTES };
+        if free < if refusing { resume } else { self.reserve_bytes } {
+            self.refuse(free, resume, refusing);
+            return;
+        }
+        if !ballast
+            && free >= resume
+            && let Err(error) = make_ballast(&self.ballast)
+        {
+            tracing::debug!(%error, "no ballast");
+        }
+        if refusing {
             self.missing.store(0, Ordering::Relaxed);
             tracing::info!(free_bytes = free, "there is space again: records are taken");
         }
@@ -74,21 +82,6 @@ impl SpaceWatch {
         }
         if free < BALLAST_BYTES / 2 && fs::remove_file(&self.ballast).is_ok() {
             tracing::warn!(bytes = BALLAST_BYTES, "the ballast is given up");
-        }
-    }
-
-    /// Whether the ballast is there, after it has been made if need be.
-    fn fill_ballast(&self) -> bool {
-        match fs::metadata(&self.ballast) {
-            Ok(found) if found.len() >= BALLAST_BYTES => true,
-            _ => match make_ballast(&self.ballast) {
-                Ok(()) => true,
-                Err(error) => {
-                    tracing::debug!(%error, "no ballast");
-                    // Where files cannot be allocated at all, records are still taken.
-                    error.kind() != io::ErrorKind::StorageFull
-                }
-            },
         }
     }
 }

@@ -11,6 +11,7 @@ use super::message::{
 };
 use crate::metadata::{Metadata, MetadataRecord, TopicError};
 use crate::partition::metadata_log::MetadataLog;
+use crate::storage::is_full;
 use crate::types::{ShardId, TopicId};
 
 type ControlResult = Result<Vec<ControlOutcome>, ControlFailure>;
@@ -76,7 +77,8 @@ async fn run(
             Work::Record(record) => (vec![record], Vec::new()),
         };
         let result = commit(&shard, &mut metadata, &mut log, records).await;
-        let failed = result.is_err();
+        // Without space nothing was written, and the next record takes the same place.
+        let failed = result.as_ref().is_err_and(|error| !is_full(error));
         let answer = result
             .map(|()| outcomes)
             .map_err(|error| ControlFailure(format!("metadata log: {error}")));

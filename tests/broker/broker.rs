@@ -128,6 +128,20 @@ impl Broker {
         Broker::spawn_at(home, core_count, settings, "127.0.0.1:0")
     }
 
+    /// The same, started by the program and with the arguments of `launcher`.
+    pub(crate) fn spawn_through(
+        launcher: &[&str],
+        home: &Home,
+        core_count: usize,
+        settings: &[(&str, &str)],
+    ) -> Result<Broker> {
+        let log = home.next_log();
+        let mut words = launcher.iter().copied().chain([env!("CARGO_BIN_EXE_millstream")]);
+        let mut command = quiet(words.next().unwrap_or_default(), &log)?;
+        command.args(words);
+        Broker::serve(home, command, log, core_count, settings, "127.0.0.1:0")
+    }
+
     fn spawn_at(
         home: &Home,
         core_count: usize,
@@ -135,7 +149,17 @@ impl Broker {
         address: &str,
     ) -> Result<Broker> {
         let log = home.next_log();
-        let mut command = command(&log)?;
+        Broker::serve(home, command(&log)?, log, core_count, settings, address)
+    }
+
+    fn serve(
+        home: &Home,
+        mut command: Command,
+        log: PathBuf,
+        core_count: usize,
+        settings: &[(&str, &str)],
+        address: &str,
+    ) -> Result<Broker> {
         command.args(["serve", "--listen", address, "--cores", &cores(core_count)?]);
         command.arg("--data-dir").arg(home.data());
         for (key, value) in settings {
@@ -187,6 +211,11 @@ impl Broker {
         Ok(kill_process(Pid::from_child(&self.child), Signal::TERM)?)
     }
 
+    /// Its status if it has ended.
+    pub(crate) fn exited(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
     /// Waits for the process to end by itself.
     pub(crate) fn await_exit(&mut self) -> Result<ExitStatus> {
         let said = self.log.clone();
@@ -233,8 +262,12 @@ impl Drop for Broker {
 
 /// The binary with both its streams in `log`, and nothing of the caller's environment that it reads.
 pub(crate) fn command(log: &Path) -> Result<Command> {
+    quiet(env!("CARGO_BIN_EXE_millstream"), log)
+}
+
+fn quiet(program: &str, log: &Path) -> Result<Command> {
     let file = File::create(log).context(|| log.display().to_string())?;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+    let mut command = Command::new(program);
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
     for (key, _) in std::env::vars_os() {
         let name = key.to_string_lossy();

@@ -12,6 +12,7 @@ mod commands;
 mod compaction;
 mod configs;
 mod counters;
+mod disk;
 mod group_kill;
 mod group_wire;
 mod groups;
