@@ -74,7 +74,7 @@ profile *args:
     CARGO_PROFILE_RELEASE_DEBUG=line-tables-only cargo build --release
     perf record -F 499 --call-graph fp -o perf.data target/release/millstream {{args}}
 
-# The crash simulator: 2,000 seeds, or the one given.
+# The crash simulator: 5,000 seeds, or the one given.
 sim seed="":
     {{ if seed == "" { "" } else { "MILLSTREAM_SIM_SEED=" + seed } }} cargo test --no-default-features --test crash_simulation -- --nocapture
 

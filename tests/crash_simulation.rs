@@ -747,7 +747,7 @@ fn seeds() -> (u64, u64) {
     let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
     match number("MILLSTREAM_SIM_SEED") {
         Some(seed) => (seed, 1),
-        None => (0, number("MILLSTREAM_SIM_SEEDS").unwrap_or(2_000)),
+        None => (0, number("MILLSTREAM_SIM_SEEDS").unwrap_or(5_000)),
     }
 }
 
