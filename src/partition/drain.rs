@@ -295,24 +295,28 @@ impl Store {
             if is_full(&error)
                 && let Some(segment) = open
             {
-                // What earlier steps wrote counts as drained.
+                // What earlier steps wrote counts as drained, for the checkpoint of a stop as well.
                 self.finish_segment(&segment).await.map_err(io::Error::other)?;
+                if let Some(sequence) = self.journal_head(id, slot) {
+                    self.journal.reach(sequence, Durability::Flushed).await.map_err(fenced)?;
+                }
             }
             self.release_work(slot);
             return Err(error);
         }
-        // A partial block that is spilled, or in the journal of an earlier start, stays where it is.
-        let rest = self
-            .with(id, |p| match p.log.head() {
-                Head::Memory(bytes) => {
-                    Some((p.log.drained(), bytes.clone(), p.log.head_next_offset()))
-                }
-                _ => None,
-            })
-            .flatten();
-        let remainder = rest
-            .and_then(|(place, bytes, next)| self.append_remainder(id, slot, place, bytes, next));
+        let remainder = self.journal_head(id, slot);
         Ok(Some(Drained { slot, id, remainder, open }))
+    }
+
+    /// Puts the partial block after what is drained into the journal again; the round it is in. One that
+    /// is spilled, or in the journal of an earlier start, stays where it is.
+    fn journal_head(&self, id: TopicPartition, slot: Slot) -> Option<u64> {
+        let head = |p: &mut Partition| match p.log.head() {
+            Head::Memory(bytes) => Some((p.log.drained(), bytes.clone(), p.log.head_next_offset())),
+            _ => None,
+        };
+        let (place, bytes, next) = self.with(id, head).flatten()?;
+        self.append_remainder(id, slot, place, bytes, next)
     }
 
     /// Has what a drain wrote last, and the names of new files, flushed.
