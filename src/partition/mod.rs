@@ -577,7 +577,12 @@ impl Store {
     /// tries again.
     fn found_full(&self, error: &io::Error) {
         if !self.full.replace(true) {
-            tracing::error!(%error, directory = %self.settings.data.display(), "no space for what is                 in the journal: nothing is lost, and records are refused when the journal is full;                 free some space");
+            tracing::error!(
+                %error,
+                directory = %self.settings.data.display(),
+                "no space for what is in the journal: nothing is lost, and records are refused when \
+                 the journal is full; free some space"
+            );
             self.journal.wake_room();
         }
     }

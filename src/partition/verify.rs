@@ -131,7 +131,7 @@ async fn note_strangers(
         }
         if metadata.image().by_name(topic).is_none_or(|topic| topic.partitions <= number) {
             verified.notes.push(format!(
-                "{name}: belongs to no topic; a start removes it. If it is Kafka's, move it away and \
+                "{name}: belongs to no topic; a start puts it aside. If it is Kafka's, move it away and \
                  take it in with millstream log import"
             ));
         }
